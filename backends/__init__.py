@@ -1,0 +1,1 @@
+"""What turns a plan into a callable: the NumPy reference and the native backends."""

@@ -1,0 +1,1 @@
+"""What users write: tensors and functions, modules, losses, optimisers, data and training."""
