@@ -1,0 +1,102 @@
+"""Nodes without operands: inputs, states, ambient values and constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dlc.dims import Dim, shape_of
+from dlc.dtypes import dtype_name
+from dlc.errors import DTypeError
+from dlc.ir import Leaf, Literal, TensorType, TupleType
+from dlc.ops.definition import Kind, Op, build, register
+from dlc.ops.tensor import Tensor, wrap
+from dlc.provenance import here
+from dlc.state import State
+
+
+class InputLeaf(Leaf):
+    """The identity and type of one input of graphs."""
+
+    __slots__ = ("type",)
+
+    def __init__(self, name: str, type: TensorType) -> None:
+        super().__init__(name)
+        self.type = type
+
+
+class AmbientLeaf(InputLeaf):
+    """A value that the compiler binds for the whole program: training, seed or step."""
+
+    __slots__ = ()
+
+
+def _leaf_type(*, leaf: InputLeaf | State) -> TensorType:
+    return leaf.type
+
+
+def _constant_type(*, value: Literal) -> TensorType:
+    dtype_name(value.array.dtype)
+    return value.type
+
+
+def _item_type(source: TupleType, *, index: int) -> TensorType:
+    return source.items[index]
+
+
+INPUT = register(Op("input", Kind.LEAF, _leaf_type, doc="An argument of a program."))
+STATE = register(Op("state", Kind.LEAF, _leaf_type, doc="A parameter or other state, read."))
+AMBIENT = register(Op("ambient", Kind.LEAF, _leaf_type, doc="A value bound by the compiler: training, seed, step."))
+CONSTANT = register(Op("constant", Kind.LEAF, _constant_type, reference=lambda *, value: value.array, doc="An array."))
+ITEM = register(Op("item", Kind.ITEM, _item_type, reference=lambda source, *, index: source[index], doc="One of several results."))
+
+
+def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
+    """An input of a graph: an identity of its own, labelled `name`.
+
+    `shape` holds ints and names ("N") or polynomials of names ("N*T"); a name is bound when a program is called.
+
+    >>> import dlc
+    >>> dlc.input("image", ("N", 1, 28, 28))
+    <Tensor input f32[N,1,28,28]>
+    """
+    if not isinstance(name, str) or not name:
+        raise DTypeError(f"an input's name is a non-empty string, not {name!r}", where=here())
+    return build(INPUT, (), {"leaf": InputLeaf(name, TensorType(dtype_name(dtype), shape_of(shape)))})
+
+
+def constant(value: Any, dtype: Any = None) -> Tensor:
+    """A constant tensor; lists and Python floats become float32 unless `dtype` says otherwise.
+
+    >>> import dlc
+    >>> dlc.constant([[1.0, 2.0]])
+    <Tensor constant f32[1,2]>
+    """
+    if dtype is None:
+        return wrap(value)
+    return build(CONSTANT, (), {"value": Literal(value, dtype_name(dtype))})
+
+
+def scalar(value: bool | int | float, dtype: str) -> Tensor:
+    """A 0-d constant of a dtype."""
+    return build(CONSTANT, (), {"value": Literal(np.asarray(value), dtype)})
+
+
+def item(source: Tensor, index: int) -> Tensor:
+    """The result number `index` of an op with several."""
+    return build(ITEM, (source,), {"index": index})
+
+
+def _ambient(name: str, dtype: str) -> Tensor:
+    return build(AMBIENT, (), {"leaf": AmbientLeaf(name, TensorType(dtype))})
+
+
+TRAINING = _ambient("training", "bool")
+SEED = _ambient("seed", "uint64")
+STEP = _ambient("step", "int64")
+
+
+def is_concrete(t: TensorType) -> bool:
+    """Whether all dims are plain ints."""
+    return not any(isinstance(d, Dim) for d in t.shape)

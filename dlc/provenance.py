@@ -1,0 +1,85 @@
+"""Where a value was written: file and line, module path, and phase. Kept beside the graph, never inside a node."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_OWN_FOLDERS = tuple(
+    folder + os.sep
+    for name in ("dlc", "frontend", "passes", "backends")
+    for folder in {os.path.join(_ROOT, name), os.path.realpath(os.path.join(_ROOT, name))}
+)
+_own_file: dict[str, bool] = {}
+
+_path: ContextVar[tuple[str, ...]] = ContextVar("dlc_module_path", default=())
+_phase: ContextVar[str] = ContextVar("dlc_phase", default="forward")
+
+
+class Origin(NamedTuple):
+    """One place a node comes from. `module` is a dotted path ("0.conv"), `phase` forward, backward or update."""
+
+    file: str
+    line: int
+    module: str = ""
+    phase: str = "forward"
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}"
+        return f"{place} (in {self.module})" if self.module else place
+
+
+def here() -> Origin:
+    """The origin of the innermost frame outside dlc itself, under the current module path and phase."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_own(frame.f_code.co_filename):
+        frame = frame.f_back
+    return Origin(frame.f_code.co_filename, frame.f_lineno, ".".join(_path.get()), _phase.get())
+
+
+def _is_own(filename: str) -> bool:
+    known = _own_file.get(filename)
+    if known is None:
+        own = os.path.abspath(filename).startswith(_OWN_FOLDERS) or filename.startswith("<frozen")
+        known = _own_file[filename] = own or os.path.basename(filename) in ("contextlib.py", "functools.py")
+    return known
+
+
+@contextmanager
+def module_scope(name: str) -> Iterator[None]:
+    """Nodes built inside carry `name` as the next part of their module path."""
+    token = _path.set((*_path.get(), name))
+    try:
+        yield
+    finally:
+        _path.reset(token)
+
+
+@contextmanager
+def module_path(path: str) -> Iterator[None]:
+    """Nodes built inside carry exactly `path` as their module path."""
+    token = _path.set(tuple(path.split(".")) if path else ())
+    try:
+        yield
+    finally:
+        _path.reset(token)
+
+
+def current_path() -> str:
+    """The dotted module path that nodes built now would carry."""
+    return ".".join(_path.get())
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Nodes built inside carry the phase `name`: "forward", "backward" or "update"."""
+    token = _phase.set(name)
+    try:
+        yield
+    finally:
+        _phase.reset(token)

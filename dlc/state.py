@@ -1,0 +1,71 @@
+"""State: parameters, optimiser slots, running statistics and counters. A leaf that owns its storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dlc.dims import Dim
+from dlc.dtypes import numpy_dtype
+from dlc.errors import ArgumentError, GraphError
+from dlc.ir import Leaf, TensorType
+
+ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+    """An uninitialised C-ordered array whose data starts on a 64-byte boundary."""
+    d = numpy_dtype(dtype)
+    nbytes = int(np.prod(shape, dtype=np.int64)) * d.itemsize
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes].view(d).reshape(shape)
+
+
+class State(Leaf):
+    """A value that outlives calls. Programs bind it by reference, so an update through one is seen by all.
+
+    `type` has a concrete shape. The value materialises when first asked for, from `initial()`; one that was set or
+    loaded is never overwritten by a later initialisation. `version` counts assignments, for what is derived from it.
+    """
+
+    __slots__ = ("_value", "initial", "type", "version")
+
+    def __init__(self, name: str, type: TensorType, initial: Callable[[], Any]) -> None:
+        super().__init__(name)
+        if any(isinstance(d, Dim) for d in type.shape):
+            raise GraphError(f"the state {name!r} needs a shape of plain ints, not {type}")
+        self.type = type
+        self.initial = initial
+        self.version = 0
+        self._value: np.ndarray[Any, Any] | None = None
+
+    @property
+    def is_materialised(self) -> bool:
+        """Whether the value exists already."""
+        return self._value is not None
+
+    @property
+    def value(self) -> np.ndarray[Any, Any]:
+        """The storage itself: C-ordered, 64-byte aligned, never reallocated."""
+        if self._value is None:
+            self._write(self.initial())
+        assert self._value is not None
+        return self._value
+
+    def assign(self, value: Any) -> None:
+        """Copy `value` into the storage. Raises `ArgumentError` when shape or dtype do not fit."""
+        array = np.asarray(value)
+        if array.shape != self.type.shape:
+            raise ArgumentError(f"the state {self.name!r} has shape {self.type.shape}, the value {array.shape}")
+        if array.dtype.name != self.type.dtype and not np.can_cast(array.dtype, self.type.dtype, casting="same_kind"):
+            raise ArgumentError(f"the state {self.name!r} is {self.type.dtype}, the value {array.dtype.name}")
+        self._write(array)
+        self.version += 1
+
+    def _write(self, array: Any) -> None:
+        if self._value is None:
+            self._value = aligned_empty(self.type.shape, self.type.dtype)  # type: ignore[arg-type]
+        self._value[...] = array
