@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -46,6 +47,17 @@ def test_the_split_holds_out_the_last_fifth_of_every_class_and_is_disjoint():
     # No two images of the set are equal (the next line), so equal images would be one image in both parts.
     assert len({image.tobytes() for image in np.concatenate([x, xv])}) == 1797
     assert not {image.tobytes() for image in x} & {image.tobytes() for image in xv}
+
+
+def test_both_parts_keep_the_order_of_the_file_and_the_held_out_come_last_in_their_class():
+    file = resources.files("dlc.frontend.datasets") / "digits.npz"
+    with file.open("rb") as stream:
+        stored = np.load(stream, allow_pickle=False)["images"].astype(np.float32) / 16
+    place = {image.tobytes(): index for index, image in enumerate(stored)}
+    (x, y), (xv, yv) = data.digits(size=8)
+    trained, held_out = (np.array([place[image.tobytes()] for image in part]) for part in (x, xv))
+    assert np.all(np.diff(trained) > 0) and np.all(np.diff(held_out) > 0)
+    assert all(trained[y == digit].max() < held_out[yv == digit].min() for digit in range(10))
 
 
 def test_the_split_does_not_depend_on_the_size():
