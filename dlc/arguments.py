@@ -1,0 +1,135 @@
+"""A program's arguments: matching them to the graph's inputs, converting them without loss, and binding named dims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlc.dims import Dim, evaluate
+from dlc.dtypes import FLOATING, INTEGER, can_cast_without_loss, numpy_dtype
+from dlc.errors import ArgumentError, CallError, DTypeError, ShapeError
+from dlc.ir import Graph, Node, TensorType, TupleType
+
+Array = np.ndarray[Any, Any]
+
+
+def match_arguments(inputs: Sequence[Node], args: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+    """The arguments in the order of `inputs`. Raises `CallError` when one is missing, surplus, unknown or given twice."""
+    names = [_name(n) for n in inputs]
+    if len(args) > len(names):
+        raise CallError(f"the program takes {len(names)} inputs, got {len(args)}; it takes {_signature(inputs)}")
+    values = dict(zip(names, args, strict=False))
+    for name, value in named.items():
+        if name not in names:
+            raise CallError(f"the program has no input {name!r}; it takes {_signature(inputs)}")
+        if name in values:
+            raise CallError(f"the input {name!r} was given twice, by position and by name")
+        values[name] = value
+    missing = [n for n in names if n not in values]
+    if missing:
+        raise CallError(f"missing input{'s' * (len(missing) > 1)} {', '.join(missing)}; the program takes {_signature(inputs)}")
+    return [values[n] for n in names]
+
+
+def read_argument(node: Node, value: Any) -> Array:
+    """`value` as an array of the input's dtype. Takes NumPy, DLPack and Python numbers; refuses a cast that loses values."""
+    target = node.type.dtype
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+    elif hasattr(value, "__dlpack__"):
+        array = np.from_dlpack(value)
+    else:
+        return _read_python(node, value)
+    if array.dtype.name == target and array.dtype.isnative:
+        return array
+    if array.dtype.kind in "iu" and target in INTEGER:
+        info = np.iinfo(target)
+        if array.size and (array.min() < info.min or array.max() > info.max):
+            raise DTypeError(f"the input {_name(node)!r} is {target}, and the {array.dtype.name} array given holds values outside it")
+        return array.astype(target)
+    if can_cast_without_loss(array.dtype.name, target):
+        return array.astype(target)
+    raise DTypeError(
+        f"the input {_name(node)!r} is {target}; a {array.dtype.name} array would lose values. "
+        f"Convert it yourself with .astype({target!r}), or declare the input as {array.dtype.name!r}"
+    )
+
+
+def _read_python(node: Node, value: Any) -> Array:
+    """Python numbers, and nested lists of them, are weak: they take the input's dtype where their kind fits."""
+    target = node.type.dtype
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise DTypeError(f"the input {_name(node)!r} cannot read a {type(value).__name__}: {error}") from None
+    kind = array.dtype.kind
+    fits = kind == "b" if target == "bool" else kind in "iu" or (kind == "f" and target in FLOATING)
+    if not fits and array.size:
+        raise DTypeError(f"the input {_name(node)!r} is {target}; it cannot take {value!r:.60} ({array.dtype.name})")
+    if target in INTEGER and array.size:
+        info = np.iinfo(target)
+        if array.min() < info.min or array.max() > info.max:
+            raise DTypeError(f"the input {_name(node)!r} is {target}, which cannot hold {value!r:.60}")
+    return array.astype(numpy_dtype(target))
+
+
+def bind_dims(inputs: Sequence[Node], arrays: Sequence[Array]) -> dict[str, int]:
+    """The value of every named dim. Raises `ArgumentError` naming input, axis and both sizes where shapes do not fit."""
+    bindings: dict[str, int] = {}
+    source: dict[str, str] = {}
+    later: list[tuple[Node, int, Dim, int]] = []
+    for node, array in zip(inputs, arrays, strict=True):
+        if array.ndim != len(node.type.shape):
+            raise ArgumentError(f"the input {_name(node)!r} is {node.type} with {node.type.ndim} axes, got shape {array.shape}")
+        for axis, (d, size) in enumerate(zip(node.type.shape, array.shape, strict=True)):
+            if not isinstance(d, Dim):
+                if d != size:
+                    raise ArgumentError(f"the input {_name(node)!r} is {node.type}: axis {axis} must be {d}, got shape {array.shape}")
+                continue
+            symbol = str(d)
+            if d.symbols != {symbol}:
+                later.append((node, axis, d, size))
+            elif bindings.setdefault(symbol, size) != size:
+                raise ArgumentError(
+                    f"the named dim {symbol} is {bindings[symbol]} in {source[symbol]}, but {size} in axis {axis} of "
+                    f"{_name(node)!r} ({node.type}, got shape {array.shape})"
+                )
+            else:
+                source.setdefault(symbol, f"axis {axis} of {_name(node)!r}")
+    for node, axis, d, size in later:
+        unknown = sorted(d.symbols - bindings.keys())
+        if unknown:
+            raise ArgumentError(
+                f"axis {axis} of the input {_name(node)!r} is {d}, which does not determine {', '.join(unknown)}; "
+                "give some input an axis that is just that name"
+            )
+        if evaluate(d, bindings) != size:
+            known = ", ".join(f"{s} = {bindings[s]}" for s in sorted(d.symbols))
+            raise ArgumentError(f"axis {axis} of the input {_name(node)!r} is {d} = {evaluate(d, bindings)} with {known}, got {size}")
+    return bindings
+
+
+def check_bound_shapes(graph: Graph, bindings: Mapping[str, int]) -> None:
+    """Raise `ShapeError` at the user's line where a dim of the graph comes out negative under `bindings`."""
+    for node in graph.nodes:
+        items = node.type.items if isinstance(node.type, TupleType) else (node.type,)
+        for t in items:
+            for d in t.shape:
+                if isinstance(d, Dim) and evaluate(d, bindings) < 0:
+                    known = ", ".join(f"{s} = {v}" for s, v in sorted(bindings.items()))
+                    raise ShapeError(f"{node.op.name}: the dim {d} of {t} is {evaluate(d, bindings)} with {known}", where=graph.where(node))
+
+
+def bound_shape(type: TensorType, bindings: Mapping[str, int]) -> tuple[int, ...]:
+    """A shape with its named dims replaced by their values."""
+    return tuple(evaluate(d, bindings) for d in type.shape)
+
+
+def _name(node: Node) -> str:
+    return node.leaf.name if node.leaf is not None else node.op.name
+
+
+def _signature(inputs: Sequence[Node]) -> str:
+    return ", ".join(f"{_name(n)}: {n.type}" for n in inputs) or "no inputs"
