@@ -19,6 +19,7 @@ _own_file: dict[str, bool] = {}
 
 _path: ContextVar[tuple[str, ...]] = ContextVar("dlc_module_path", default=())
 _phase: ContextVar[str] = ContextVar("dlc_phase", default="forward")
+_written_at: ContextVar[Origin | None] = ContextVar("dlc_written_at", default=None)
 
 
 class Origin(NamedTuple):
@@ -36,6 +37,9 @@ class Origin(NamedTuple):
 
 def here() -> Origin:
     """The origin of the innermost frame outside dlc itself, under the current module path and phase."""
+    stated = _written_at.get()
+    if stated is not None:
+        return stated
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_own(frame.f_code.co_filename):
         frame = frame.f_back
@@ -48,6 +52,16 @@ def _is_own(filename: str) -> bool:
         own = os.path.abspath(filename).startswith(_OWN_FOLDERS) or filename.startswith("<frozen")
         known = _own_file[filename] = own or os.path.basename(filename) in ("contextlib.py", "functools.py")
     return known
+
+
+@contextmanager
+def written_at(origin: Origin | None) -> Iterator[None]:
+    """Nodes built inside have exactly this origin, if it is known: that of the node they are derived from."""
+    token = _written_at.set(origin)
+    try:
+        yield
+    finally:
+        _written_at.reset(token)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -263,6 +264,31 @@ def wrap(value: Any) -> Tensor:
         if array.dtype.kind in "biuf":
             return Tensor(make_node(CONSTANT, (), {"value": Literal(array)}), here())
     raise DTypeError(f"{type(value).__name__} is not a tensor, array or number: {value!r:.80}", where=here())
+
+
+def handles_below(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """All handles that `tensors` were made from, themselves included, each once; parents before children."""
+    order: list[Tensor] = []
+    seen: set[int] = set()
+    stack = [(t, False) for t in reversed(list(tensors))]
+    while stack:
+        t, ready = stack.pop()
+        if ready:
+            order.append(t)
+        elif id(t) not in seen:
+            seen.add(id(t))
+            stack.append((t, True))
+            stack.extend((p, False) for p in reversed(t.parents) if id(p) not in seen)
+    return order
+
+
+def collect_origins(tensors: Iterable[Tensor]) -> dict[Node, tuple[Origin, ...]]:
+    """Every place that the nodes of `tensors`, and of all they were made from, were written at."""
+    found: dict[Node, dict[Origin, None]] = {}
+    for t in handles_below(tensors):
+        if t.origin is not None:
+            found.setdefault(t.node, {})[t.origin] = None
+    return {node: tuple(places) for node, places in found.items()}
 
 
 def is_tuple(t: Tensor) -> bool:
