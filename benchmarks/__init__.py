@@ -1,0 +1,1 @@
+"""What dlc promises in figures, measured. Run one with ``python -m benchmarks.NAME`` from a checkout."""
