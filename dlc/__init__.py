@@ -12,6 +12,7 @@ Write a network, get an explicit graph, transform it with passes, run it as nati
 
 import os as _os
 from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
 from typing import Any as _Any
 
 # frontend/, passes/ and backends/ stand at the top of the repository and are installed as subpackages of dlc. In a
@@ -53,6 +54,8 @@ def __getattr__(name: str) -> _Any:
         value = _import_module(_SUBMODULES[name])
     elif name in _HOME:
         value = getattr(_import_module(_HOME[name]), name)
+    elif not name.startswith("_") and _find_spec(f"dlc.{name}"):  # `from dlc import dtypes` comes here too
+        value = _import_module(f"dlc.{name}")
     else:
         ops = _import_module("dlc.ops")
         if name.startswith("_") or not hasattr(ops, name):
