@@ -120,6 +120,21 @@ class Literal:
         return str(self.array.item()) if self.array.ndim == 0 else str(self.type)
 
 
+class Wildcard:
+    """Stands for any value of an attribute, in the patterns of rewrite rules only; called with a name, one of that name."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def __call__(self, name: str) -> Wildcard:
+        return Wildcard(name)
+
+    def __repr__(self) -> str:
+        return f"anything({self.name!r})" if self.name else "anything"
+
+
 def attribute_key(value: Any) -> Any:
     """A hashable that tells attribute values apart by type and bits: 1 is not True, 0.0 is not -0.0."""
     match value:
@@ -139,6 +154,8 @@ def attribute_key(value: Any) -> Any:
             return ("leaf", id(value))  # the node that holds the leaf keeps the id from being used again
         case Graph():
             return ("graph", value.digest)
+        case Wildcard():
+            return ("wildcard", value.name)
     raise TypeError(f"{type(value).__name__} is not an attribute value: {value!r}")
 
 

@@ -1,1 +1,38 @@
-"""Graph -> Graph transformations, one file each."""
+"""Passes: plain functions from graph to graph, and the means to write your own.
+
+A rewrite rule is a pattern and a replacement, both written in the DSL; `rewriter` makes a pass of rules; `PIPELINE` is
+the order that `dlc.compile` uses, and `pipeline=` takes one of your own.
+"""
+
+from dlc.passes.autodiff import autodiff, gradients
+from dlc.passes.bind import bind_ambients, specialise
+from dlc.passes.constant_folding import constant_folding
+from dlc.passes.dead_code import dead_code
+from dlc.passes.driver import Record, run_pipeline
+from dlc.passes.fuse import fuse
+from dlc.passes.pipeline import PIPELINE, Pass, Pipeline
+from dlc.passes.rewrite import Rewriter, Rule, anything, rewriter, rule
+from dlc.passes.simplify import simplify
+from dlc.passes.verify import verify
+
+__all__ = [
+    "PIPELINE",
+    "Pass",
+    "Pipeline",
+    "Record",
+    "Rewriter",
+    "Rule",
+    "anything",
+    "autodiff",
+    "bind_ambients",
+    "constant_folding",
+    "dead_code",
+    "fuse",
+    "gradients",
+    "rewriter",
+    "rule",
+    "run_pipeline",
+    "simplify",
+    "specialise",
+    "verify",
+]

@@ -23,7 +23,7 @@ import numpy as np
 
 from dlc.dims import DimLike, Shape
 from dlc.errors import AttributeValueError, DlcError
-from dlc.ir import Node, TensorType, TupleType, Type, make_node
+from dlc.ir import Node, TensorType, TupleType, Type, Wildcard, make_node
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -109,6 +109,7 @@ class Op:
     - init, combine: REDUCE
     - element(emitter, index, **attrs) -> text: VIEW and INDEX, the element of the result at an index
     - can_fail: an index operand may be out of range at run time
+    - commutative: of two operands, which may be exchanged
     """
 
     name: str
@@ -123,6 +124,7 @@ class Op:
     element: Callable[..., str] | None = None
     samples: Callable[[], Iterable[Sample]] = tuple
     can_fail: bool = False
+    commutative: bool = False
     doc: str = ""
     function: Callable[..., Any] | None = None
 
@@ -130,7 +132,9 @@ class Op:
         return f"<Op {self.name}>"
 
     def infer_type(self, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> Type:
-        """The type of a node of this op."""
+        """The type of a node of this op. Under a wildcard (in a pattern) it is a stand-in, the first operand's."""
+        if any(isinstance(v, Wildcard) for v in attrs.values()):
+            return inputs[0].type
         try:
             return self.infer(*(x.type for x in inputs), **attrs)
         except TypeError as error:

@@ -91,6 +91,7 @@ def elementwise(
     domains: Sequence[Domain] = ((-2.0, 2.0),),
     sample_dtype: str | None = None,
     gradient: bool = True,
+    commutative: bool = False,
 ) -> Callable[[Callable[..., Any]], Defined[...]]:
     """Define an elementwise op from a signature and a docstring alone.
 
@@ -138,6 +139,7 @@ def elementwise(
             vjp=reduced_vjp if vjp else None,
             expression=expression,
             samples=samples,
+            commutative=commutative,
         )(public)
 
     return decorate
@@ -166,7 +168,7 @@ BITS = dtypes.BOOL + dtypes.INTEGER
 # ---------------------------------------------------------------- arithmetic
 
 
-@elementwise("{0} + {1}", reference=np.add, vjp=lambda g, y, a, b: (g, g))
+@elementwise("{0} + {1}", reference=np.add, vjp=lambda g, y, a, b: (g, g), commutative=True)
 def add(a: Any, b: Any) -> Any:
     """The sum a + b.
 
@@ -186,7 +188,7 @@ def subtract(a: Any, b: Any) -> Any:
     """
 
 
-@elementwise("{0} * {1}", reference=np.multiply, vjp=lambda g, y, a, b: (g * b, g * a))
+@elementwise("{0} * {1}", reference=np.multiply, vjp=lambda g, y, a, b: (g * b, g * a), commutative=True)
 def multiply(a: Any, b: Any) -> Any:
     """The product a * b.
 
@@ -297,7 +299,7 @@ def sign(x: Any) -> Any:
     """
 
 
-@elementwise("maximum({0}, {1})", reference=np.maximum, vjp=lambda g, y, a, b: _share(g, a, b, a > b))
+@elementwise("maximum({0}, {1})", reference=np.maximum, vjp=lambda g, y, a, b: _share(g, a, b, a > b), commutative=True)
 def maximum(a: Any, b: Any) -> Any:
     """The larger of a and b; NaN wins. Where they are equal the cotangent is split in halves.
 
@@ -307,7 +309,7 @@ def maximum(a: Any, b: Any) -> Any:
     """
 
 
-@elementwise("minimum({0}, {1})", reference=np.minimum, vjp=lambda g, y, a, b: _share(g, a, b, a < b))
+@elementwise("minimum({0}, {1})", reference=np.minimum, vjp=lambda g, y, a, b: _share(g, a, b, a < b), commutative=True)
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of a and b; NaN wins. Where they are equal the cotangent is split in halves.
 
@@ -492,7 +494,7 @@ def isfinite(x: Any) -> Any:
 # ---------------------------------------------------------------- comparisons, logic, choice, conversion
 
 
-@elementwise("{0} == {1}", reference=np.equal, accepts=dtypes.ALL, result="bool")
+@elementwise("{0} == {1}", reference=np.equal, accepts=dtypes.ALL, result="bool", commutative=True)
 def equal(a: Any, b: Any) -> Any:
     """Whether a equals b, elementwise.
 
@@ -502,7 +504,7 @@ def equal(a: Any, b: Any) -> Any:
     """
 
 
-@elementwise("{0} != {1}", reference=np.not_equal, accepts=dtypes.ALL, result="bool")
+@elementwise("{0} != {1}", reference=np.not_equal, accepts=dtypes.ALL, result="bool", commutative=True)
 def not_equal(a: Any, b: Any) -> Any:
     """Whether a differs from b, elementwise.
 
@@ -552,7 +554,7 @@ def greater_equal(a: Any, b: Any) -> Any:
     """
 
 
-@elementwise("{0} & {1}", reference=np.bitwise_and, accepts=BITS)
+@elementwise("{0} & {1}", reference=np.bitwise_and, accepts=BITS, commutative=True)
 def bitwise_and(a: Any, b: Any) -> Any:
     """a & b of bools or integers.
 
@@ -562,7 +564,7 @@ def bitwise_and(a: Any, b: Any) -> Any:
     """
 
 
-@elementwise("{0} | {1}", reference=np.bitwise_or, accepts=BITS)
+@elementwise("{0} | {1}", reference=np.bitwise_or, accepts=BITS, commutative=True)
 def bitwise_or(a: Any, b: Any) -> Any:
     """a | b of bools or integers.
 
@@ -572,7 +574,7 @@ def bitwise_or(a: Any, b: Any) -> Any:
     """
 
 
-@elementwise("{0} ^ {1}", reference=np.bitwise_xor, accepts=BITS)
+@elementwise("{0} ^ {1}", reference=np.bitwise_xor, accepts=BITS, commutative=True)
 def bitwise_xor(a: Any, b: Any) -> Any:
     """a ^ b of bools or integers.
 
