@@ -1,0 +1,109 @@
+"""From kernel sources to native addresses: Numba types and lowers, LLVM optimises for this machine, a cache keeps the object code.
+
+Only the front half of Numba runs, and only for sources that the cache does not hold: bytecode, types, LLVM IR. The
+module then goes through one LLVM pipeline with the vectoriser on, and the object code that comes out is loaded by
+llvmlite alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from dlc.backends.cpu.cache import ObjectCache, source_key
+
+ENTRY = "dlc_{}"
+_lock = threading.RLock()
+_addresses: dict[str, int] = {}
+compiled = 0  # kernels compiled by this process, as opposed to loaded
+
+
+def compile_kernels(sources: Sequence[str]) -> list[int]:
+    """The native address of each kernel: ``void(int64 *bases, int64 *args)``. Equal sources are one kernel.
+
+    Compiles what neither this process nor the cache on disk has yet. Thread-safe.
+    """
+    global compiled
+    with _lock:
+        store = ObjectCache()
+        for source in dict.fromkeys(sources):
+            if source in _addresses:
+                continue
+            key = source_key(source, host())
+            entry = ENTRY.format(key[:32])
+            image = store.read(key)
+            if image is None:
+                image = object_code(source, entry)
+                compiled += 1
+                store.write(key, image)
+            _addresses[source] = _load(image, entry)
+        return [_addresses[source] for source in sources]
+
+
+@cache
+def host() -> tuple[str, str]:
+    """This machine's CPU name and feature string, with 512-bit vectors preferred where there are any."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    features["prefer-256-bit"] = False
+    return binding.get_host_cpu_name(), features.flatten()
+
+
+# ---------------------------------------------------------------- loading
+
+
+@cache
+def _engine() -> Any:
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), _machine())
+
+
+def _machine() -> Any:
+    from llvmlite import binding
+
+    name, features = host()
+    target = binding.Target.from_triple(binding.get_process_triple())
+    return target.create_target_machine(cpu=name, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True)
+
+
+def _load(image: bytes, entry: str) -> int:
+    from llvmlite import binding
+
+    engine = _engine()
+    engine.add_object_file(binding.ObjectFileRef.from_data(image))
+    engine.finalize_object()
+    address: int = engine.get_function_address(entry)
+    if not address:
+        raise RuntimeError(f"the object code has no function {entry}")
+    return address
+
+
+# ---------------------------------------------------------------- compiling
+
+
+def object_code(source: str, entry: str) -> bytes:
+    """The object code of a kernel, with `entry` as its only public symbol."""
+    from llvmlite import binding
+
+    from dlc.backends.cpu.lower import lowered
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    module = binding.parse_assembly(lowered(source, entry))
+    machine = _machine()
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.loop_interleaving = options.loop_unrolling = True
+    options.slp_vectorization = False
+    builder = binding.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    image: bytes = machine.emit_object(module)
+    return image
+

@@ -1,0 +1,201 @@
+"""A kernel's source as LLVM IR: the front half of Numba, with what vectorisation needs to know about memory."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterator
+from typing import Any
+
+from llvmlite import ir
+from llvmlite.ir.values import MDValue
+from numba.core import compiler, cpu, funcdesc, lowering, typed_passes, types, untyped_passes
+from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
+from numba.core.registry import cpu_target
+
+from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, NAMES
+
+POINTER = types.CPointer(types.int64)
+
+
+def lowered(source: str, entry: str) -> str:
+    """The LLVM IR of a kernel's source, with a public function `entry` that takes bases and args."""
+    scope = dict(NAMES)
+    filename = f"<{entry}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    try:
+        exec(compile(source, filename, "exec"), scope)
+        flags = compiler.Flags()
+        flags.error_model = "numpy"
+        flags.fastmath = cpu.FastMathOptions({"contract"})
+        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        flags.enable_ssa = False
+        module, inner = compiler.compile_extra(
+            cpu_target.typing_context, cpu_target.target_context, scope["kernel"], (POINTER, POINTER), types.none,
+            flags, {}, pipeline_class=FrontHalf,
+        )  # fmt: skip
+    finally:
+        del linecache.cache[filename]
+    function = module.get_global(inner)
+    function.linkage = "internal"
+    mark_independent_loops(function)
+    _add_entry(module, function, entry)
+    return str(module)
+
+
+class FrontHalf(compiler.CompilerBase):  # type: ignore[misc]
+    """Numba's pipeline up to LLVM IR, without the passes for what kernels never use."""
+
+    def define_pipelines(self) -> list[Any]:
+        """One list of passes."""
+        passes = PassManager("kernel")
+        for each in (
+            untyped_passes.TranslateByteCode,
+            untyped_passes.FixupArgs,
+            untyped_passes.IRProcessing,
+            typed_passes.NopythonTypeInference,
+            LowerToModule,
+        ):
+            passes.add_pass(each, each.__name__)
+        passes.finalize()
+        return [passes]
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class LowerToModule(LoweringPass):  # type: ignore[misc]
+    """Lower typed Numba IR to an LLVM module, and stop there."""
+
+    _name = "lower_to_module"
+
+    def __init__(self) -> None:
+        LoweringPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        """Leaves (module, the function's name) as the compilation's result."""
+        context = state.targetctx
+        library = Library("kernel", context.codegen())
+        described = funcdesc.PythonFunctionDescriptor.from_specialized_function(
+            state.func_ir, state.typemap, state.return_type, state.calltypes, mangler=context.mangler, inline=False, noalias=False, abi_tags=(),
+        )
+        with context.push_code_library(library):
+            lowering.Lower(context, library, described, state.func_ir, metadata=state.metadata).lower()
+        state.cr = (library.module, described.llvm_func_name)
+        return True
+
+
+class Library:
+    """Stands where Numba keeps compiled code, and only catches the module."""
+
+    def __init__(self, name: str, codegen: Any) -> None:
+        self.name = name
+        self.codegen = codegen
+        self.module: Any = None
+
+    def create_ir_module(self, name: str) -> Any:
+        """An empty module."""
+        return self.codegen._create_empty_module(name)
+
+    def add_linking_library(self, library: Any) -> None:
+        """Kernels call nothing of Numba's."""
+
+    def add_ir_module(self, module: Any) -> None:
+        """Catch the finished module."""
+        self.module = module
+
+
+def _add_entry(module: Any, inner: Any, entry: str) -> None:
+    """The public function: what the dispatcher calls, without Numba's return status."""
+    pointer = inner.args[2].type
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, pointer]), entry)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    unused = [
+        builder.alloca(inner.args[i].type.pointee)
+        if not inner.args[i].type.is_opaque
+        else ir.Constant(inner.args[i].type, None)
+        for i in (0, 1)
+    ]
+    inner.attributes.add("alwaysinline")
+    builder.call(inner, [*unused, *function.args])
+    builder.ret_void()
+
+
+# ---------------------------------------------------------------- loops
+
+
+class DistinctNode(MDValue):  # type: ignore[misc]
+    """A metadata node with an identity of its own, whose first operand is itself where LLVM asks for that."""
+
+    def __init__(self, module: Any, values: Any, of_itself: bool) -> None:
+        super().__init__(module, values, name=str(len(module.metadata)))
+        self.of_itself = of_itself
+
+    def descr(self, buf: Any) -> None:
+        """The node's text."""
+        operands = [self.get_reference()] if self.of_itself else []
+        operands += [op.get_reference() for op in self.operands]
+        buf += (f"distinct !{{ {', '.join(operands)} }}", "\n")
+
+
+def mark_independent_loops(function: Any) -> None:
+    """Turn the calls of `independent` into loop metadata: such a loop's accesses may be reordered across iterations.
+
+    Within an iteration loads and stores keep their order, so that an element may be replaced in place.
+    """
+    module = function.module
+    group = DistinctNode(module, (), of_itself=False)
+    marked = []
+    for block in function.blocks:
+        for instruction in list(block.instructions):
+            if instruction.opname == "call" and instruction.callee.name == INDEPENDENT:
+                block.instructions.remove(instruction)
+                marked.append(block)
+            elif "llvm.access.group" in instruction.metadata:
+                assert instruction.metadata["llvm.access.group"].operands[0].string == ACCESS
+                instruction.metadata["llvm.access.group"] = group
+    if not marked:
+        return
+    parallel = module.add_metadata([ir.MetaDataString(module, "llvm.loop.parallel_accesses"), group])
+    loops = list(_loops(function))
+    for block in marked:
+        latch, _ = min(((latch, body) for latch, body in loops if block in body), key=lambda loop: len(loop[1]))
+        latch.terminator.set_metadata("llvm.loop", DistinctNode(module, (parallel,), of_itself=True))
+
+
+def _loops(function: Any) -> Iterator[tuple[Any, set[Any]]]:
+    """The natural loops: (latch, blocks). Structured code has one latch a loop."""
+    before: dict[Any, list[Any]] = {block: [] for block in function.blocks}
+    after = {block: _successors(block) for block in function.blocks}
+    for block, successors in after.items():
+        for successor in successors:
+            before[successor].append(block)
+    for latch, header in _back_edges(function.entry_basic_block, after):
+        body, stack = {header}, [latch]
+        while stack:
+            block = stack.pop()
+            if block not in body:
+                body.add(block)
+                stack.extend(before[block])
+        yield latch, body
+
+
+def _successors(block: Any) -> list[Any]:
+    return [op for op in block.terminator.operands if isinstance(op, ir.Block)]
+
+
+def _back_edges(entry: Any, after: Any) -> Iterator[tuple[Any, Any]]:
+    """Edges to a block on the path of a depth-first walk; in code without goto they close the loops."""
+    path: set[Any] = {entry}
+    seen: set[Any] = {entry}
+    stack = [(entry, iter(after[entry]))]
+    while stack:
+        block, rest = stack[-1]
+        for successor in rest:
+            if successor in path:
+                yield block, successor
+            elif successor not in seen:
+                seen.add(successor)
+                path.add(successor)
+                stack.append((successor, iter(after[successor])))
+                break
+        else:
+            stack.pop()
+            path.discard(block)

@@ -1,0 +1,416 @@
+"""The loop emitter: element texts on demand, loops and temporaries around them. Shared by the backends that make loops.
+
+A kernel is pulled from its results: the emitter opens loops over a domain, asks a node for its element at an index, and
+the node asks its operands. Every value becomes a temporary, in the outermost loop that knows all it depends on.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlc import dtypes
+from dlc.backends.axes import grouped, is_one, reach, reshape_blocks
+from dlc.dims import DimLike, Shape, product
+from dlc.errors import UnsupportedError
+from dlc.ir import Node, TensorType
+from dlc.ops.definition import Kind
+
+NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
+ATOM = re.compile(r"[A-Za-z_]\w*|\d+")
+CHUNK = 4096  # elements of one leaf of a sum's tree; part of the numbers' definition, so a constant
+EXACT_WIDTH = ("bool", "int64", "uint64", "float32", "float64")  # arithmetic that stays in its own dtype
+
+Index = Sequence[str]
+
+
+@dataclass
+class Scope:
+    """The lines of a loop's body, or of a guarded branch, while it is open."""
+
+    guard: bool = False
+    lines: list[str] = field(default_factory=list)
+    memo: dict[Any, str] = field(default_factory=dict)
+
+
+def constructor(dtype: str) -> str:
+    """The prelude's name for converting to a dtype."""
+    return "boolean" if dtype == "bool" else dtype
+
+
+def literal(value: float | int | bool, dtype: str) -> str:
+    """A literal of a dtype; -0.0, infinities and NaN survive."""
+    if dtype == "bool":
+        return str(bool(value))
+    if dtype in dtypes.INTEGER:
+        return f"{dtype}({int(value)})"
+    value = float(dtypes.numpy_dtype(dtype).type(value))
+    text = "nan" if math.isnan(value) else repr(value) if math.isfinite(value) else "inf" if value > 0 else "-inf"
+    return f"{dtype}({text})"
+
+
+class LoopEmitter:
+    """Builds the source of one kernel. `leaves` are the nodes that lie in memory, each with its pointer's name."""
+
+    def __init__(self, leaves: Mapping[Node, str], ordinals: Mapping[Node, int]) -> None:
+        self.leaves = leaves
+        self.dims: dict[DimLike, str] = {}
+        self.scopes = [Scope()]
+        self._ordinals = ordinals
+        self._homes: dict[str, int] = {}
+        self._safe: dict[str, str] = {}
+        self._counts = {"i": 0, "t": 0, "a": 0}
+        self.checks = False
+
+    # ---- names, scopes and lines
+
+    def fresh(self, prefix: str, depth: int | None = None) -> str:
+        """A new name that lives in the scope at `depth` (the innermost by default)."""
+        name = f"{prefix}{self._counts[prefix]}"
+        self._counts[prefix] += 1
+        self._homes[name] = len(self.scopes) - 1 if depth is None else depth
+        return name
+
+    def local(self, dtype: str, length: int) -> str:
+        """The name of an array of fixed length in the kernel's own memory."""
+        name = self.fresh("a", 0)
+        self.scopes[0].lines.append(f"{name} = local_{constructor(dtype)}({length})")
+        return name
+
+    def line(self, text: str) -> None:
+        """Append a line to the innermost scope."""
+        self.scopes[-1].lines.append(text)
+
+    def depth(self, *texts: str) -> int:
+        """The outermost scope in which every name in `texts` is known."""
+        return max((self._homes.get(n, 0) for text in texts for n in NAME.findall(text)), default=0)
+
+    def _guard(self) -> int:
+        return max((d for d, scope in enumerate(self.scopes) if scope.guard), default=0)
+
+    def let(self, expression: str, *, loads: bool = False) -> str:
+        """A name for a value, computed once, as far out as its names allow; a load stays inside the branch that guards it."""
+        if ATOM.fullmatch(expression):
+            return expression
+        depth = max(self.depth(expression), self._guard() if loads else 0)
+        scope = self.scopes[depth]
+        for outer in self.scopes[: depth + 1]:
+            if expression in outer.memo:
+                return outer.memo[expression]
+        name = scope.memo[expression] = self.fresh("t", depth)
+        scope.lines.append(f"{name} = {expression}")
+        return name
+
+    @contextmanager
+    def scope_at(self, depth: int) -> Iterator[None]:
+        """Emit into an outer scope for a while, before the loops that are open inside it."""
+        inner = self.scopes[depth + 1 :]
+        del self.scopes[depth + 1 :]
+        yield
+        self.scopes += inner
+
+    @contextmanager
+    def block(self, head: str, guard: bool = False, first: Sequence[str] = ()) -> Iterator[Scope]:
+        """An indented block under `head`; it joins its parent when it closes, after what was hoisted out of it."""
+        scope = Scope(guard)
+        self.scopes.append(scope)
+        yield scope
+        self.scopes.pop()
+        self.line(head)
+        body = [*first, *scope.lines] or ["pass"]
+        self.scopes[-1].lines += [f"    {text}" for text in body]
+
+    @contextmanager
+    def loop(self, bounds: str, *, independent: bool = False) -> Iterator[str]:
+        """A loop ``for i in range(bounds)``; iterations that touch no common memory are marked independent."""
+        name = self.fresh("i", len(self.scopes))
+        with self.block(f"for {name} in range({bounds}):", first=["independent()"] if independent else []):
+            yield name
+
+    # ---- dims and index arithmetic
+
+    def dim(self, d: DimLike) -> str:
+        """A dim as an int64 expression: 0 and 1 as they are, all others arguments of the kernel."""
+        if isinstance(d, int) and d in (0, 1):
+            return str(d)
+        if d not in self.dims:
+            self.dims[d] = f"n{len(self.dims)}"
+        return self.dims[d]
+
+    def flat(self, index: Index, shape: Shape) -> str:
+        """The row-major position of an index in a dense array."""
+        terms = []
+        for axis, i in enumerate(index):
+            if i != "0":
+                stride = self.dim(product(shape[axis + 1 :]))
+                terms.append(i if stride == "1" else self.let(f"{grouping(i)} * {stride}"))
+        terms.sort(key=self.depth)
+        total = "0"
+        for n, term in enumerate(terms):
+            total = term if total == "0" else f"{total} + {term}"
+            if n + 1 < len(terms):
+                total = self.let(total)
+        return total
+
+    # ---- index operands
+
+    def check(self, node: Node, condition: str, index: str, extent: str) -> None:
+        """Report an index out of range in the status block; from here on 0 is read in its place."""
+        self.checks = True
+        holds, at, n = self.let(bare(condition)), self.let(bare(index)), self.let(bare(extent))
+        self.line(f"check({holds}, status, number, {self._ordinals.get(node, 0)}, {at}, {n})")
+        self._safe[at] = self.let(f"select({holds}, {at}, 0)")
+
+    def checked(self, index: str) -> str:
+        """An index, or what stands in for it since it was checked."""
+        name = self.let(bare(index))
+        return self._safe.get(name, name)
+
+    # ---- elements
+
+    def element(self, node: Node, index: Index) -> str:
+        """The element of a node at an index, as a name or a literal."""
+        key = (node, tuple(index))
+        for scope in self.scopes:
+            if key in scope.memo:
+                return scope.memo[key]
+        text = self._element(node, index)
+        self.scopes[self.depth(text)].memo[key] = text
+        return text
+
+    def provide(self, node: Node, index: Index, text: str) -> None:
+        """Say what a node's element is, in the innermost scope, instead of having it computed."""
+        self.scopes[-1].memo[(node, tuple(index))] = text
+
+    def _element(self, node: Node, index: Index) -> str:
+        if node in self.leaves:
+            return self.let(f"{self.leaves[node]}[{self.flat(index, node.shape)}]", loads=True)
+        if node.op.name == "constant":
+            return literal(node.attrs["value"].array.item(), node.dtype)
+        match node.op.kind:
+            case Kind.ELEMENTWISE:
+                operands = [self.element(x, aligned(index, x.shape)) for x in node.inputs]
+                return self.let(narrowed(node.op.expression.format(*operands, T=constructor(node.dtype)), node.dtype))
+            case Kind.REDUCE:
+                return self._reduced(node, index)
+        if node.op.name == "reshape":
+            return self._reshaped(node, index)
+        if node.op.element is not None:
+            return self.let(node.op.element(NodeEmitter(self, node), list(index), **node.attrs))
+        raise UnsupportedError(f"loops have no element for {node.op.name}")
+
+    def _reshaped(self, node: Node, index: Index) -> str:
+        source = node.inputs[0]
+        if source in self.leaves:
+            return self.let(f"{self.leaves[source]}[{self.flat(index, node.shape)}]", loads=True)
+        below = ["0"] * len(source.shape)
+        for targets, sources in reshape_blocks(source.shape, node.shape):
+            rest = self.flat([index[t] for t in targets], tuple(node.shape[t] for t in targets))
+            for s in reversed(sources):
+                if rest == "0":
+                    break
+                extent = self.dim(source.shape[s])
+                below[s] = rest if s == sources[0] else self.let(f"{grouping(rest)} % {extent}")
+                if s != sources[0]:
+                    rest = self.let(f"{grouping(rest)} // {extent}")
+        return self.element(source, below)
+
+    # ---- reductions, at one point
+
+    def _reduced(self, node: Node, index: Index) -> str:
+        """A reduction computed where its index is known, with loops of its own."""
+        with self.scope_at(max(self.depth(*index), self._guard())):
+            (x,) = node.inputs
+            axes = node.attrs["axes"]
+            kept = iter(index)
+            place = ["0" if a in axes else next(kept) for a in range(len(x.shape))]
+            found = reach(x, self.leaves)
+            groups = grouped(axes, x.shape, found)
+            if node.op.name in ("argmax", "argmin"):
+                return self._best(node, x, place, [a for a in axes if not is_one(x.shape[a])])
+            fast = found.fastest([a for group in groups for a in group] or [0])
+            groups.sort(key=lambda group: fast in group)
+            return self._accumulate(node, x, place, groups)
+
+    def _accumulate(self, node: Node, x: Node, place: list[str], groups: list[list[int]]) -> str:
+        """Nested loops, an accumulator for each: the tree of a sum is fixed by the shape alone."""
+        if not groups:
+            return self.element(x, place)
+        total = self.fresh("a")
+        self.line(f"{total} = {initial(node)}")
+        extent = product(x.shape[a] for a in groups[0])
+        if len(groups) > 1:
+            with self.loop(self.dim(extent)) as i:
+                part = self._accumulate(node, x, put(place, groups[0], i), groups[1:])
+                self.line(f"{total} = {combined(node, total, part)}")
+        elif is_sum(node) and not (isinstance(extent, int) and extent <= CHUNK):
+            n = self.dim(extent)
+            with self.loop(f"({n} + {CHUNK - 1}) // {CHUNK}") as c:
+                part = self.fresh("a")
+                self.line(f"{part} = {initial(node)}")
+                start = self.let(f"{c} * {CHUNK}")
+                with self.loop(f"{start}, min({start} + {CHUNK}, {n})", independent=True) as i:
+                    value = self.element(x, put(place, groups[0], i))
+                    self.line(f"{part} = {combined(node, part, value, reorder=True)}")
+                self.line(f"{total} = {combined(node, total, part)}")
+        else:
+            with self.loop(self.dim(extent), independent=True) as i:
+                value = self.element(x, put(place, groups[0], i))
+                self.line(f"{total} = {combined(node, total, value, reorder=True)}")
+        return total
+
+    def _best(self, node: Node, x: Node, place: list[str], axes: list[int]) -> str:
+        """The first position of an extremum: NaN beats all numbers, and the first of equals stays."""
+        best, at, n = self.fresh("a"), self.fresh("a"), self.fresh("a")
+        self.line(f"{best} = {initial(node)}")
+        self.line(f"{at} = int64(-1)")
+        self.line(f"{n} = int64(0)")
+
+        def nest(rest: list[int]) -> None:
+            if rest:
+                with self.loop(self.dim(x.shape[rest[0]])) as i:
+                    place[rest[0]] = i
+                    nest(rest[1:])
+                return
+            value = self.element(x, place)
+            better = node.op.combine.format(a=value, b=best, T=x.dtype)
+            wins = f"{at} < 0 or {better}"
+            if x.dtype in dtypes.FLOATING:
+                wins += f" or ({value} != {value} and {best} == {best})"
+            with self.block(f"if {wins}:", guard=True):
+                self.line(f"{best} = {value}")
+                self.line(f"{at} = {n}")
+            self.line(f"{n} = {n} + 1")
+
+        nest(axes)
+        return at
+
+
+def put(place: Sequence[str], group: Sequence[int], i: str) -> list[str]:
+    """An index with `i` walking all axes of a group: the others of the group stay at 0, row-major order does the rest."""
+    result = list(place)
+    result[group[-1]] = i
+    return result
+
+
+def aligned(index: Index, shape: Shape) -> list[str]:
+    """The index at which an operand of `shape` is read where the result has `index`, by broadcasting."""
+    tail = index[len(index) - len(shape) :]
+    return ["0" if is_one(d) else i for i, d in zip(tail, shape, strict=True)]
+
+
+def grouping(text: str) -> str:
+    """`text` in parentheses unless it is an atom."""
+    return text if ATOM.fullmatch(text) else f"({text})"
+
+
+def narrowed(expression: str, dtype: str) -> str:
+    """An arithmetic expression back in its dtype, where the arithmetic of small integers widens."""
+    plain = dtype in EXACT_WIDTH or expression.startswith(f"{dtype}(")
+    return expression if plain else f"{dtype}({expression})"
+
+
+def is_sum(node: Node) -> bool:
+    """Whether a reduction adds floating-point numbers, so that its order matters."""
+    return node.op.combine == "{a} + {b}" and node.inputs[0].dtype in dtypes.FLOATING
+
+
+def initial(node: Node) -> str:
+    """The neutral element of a reduction."""
+    return node.op.init.format(T=constructor(node.inputs[0].dtype))
+
+
+def combined(node: Node, a: str, b: str, *, reorder: bool = False) -> str:
+    """Two partial results combined; `reorder` lets the compiler vectorise a sum within one leaf of its tree."""
+    if reorder and is_sum(node):
+        return f"accumulate({a}, {b})"
+    dtype = node.inputs[0].dtype
+    return narrowed(node.op.combine.format(a=a, b=b, T=constructor(dtype)), dtype)
+
+
+class NodeEmitter:
+    """The emitter as one node's index map sees it (see `dlc.ops.definition.Emitter`)."""
+
+    def __init__(self, loops: LoopEmitter, node: Node) -> None:
+        self._loops = loops
+        self._node = node
+
+    def shape(self, operand: int) -> Shape:
+        """The shape of an operand."""
+        shape: Shape = self._node.inputs[operand].shape
+        return shape
+
+    def load(self, operand: int, index: Index) -> str:
+        """The element of an operand."""
+        return self._loops.element(self._node.inputs[operand], [self._loops.checked(i) for i in index])
+
+    def dim(self, d: DimLike) -> str:
+        """A run-time dimension."""
+        return self._loops.dim(d)
+
+    def let(self, expression: str) -> str:
+        """A name for a value."""
+        return self._loops.let(bare(expression))
+
+    def constant(self, value: float | int | bool, dtype: str) -> str:
+        """A literal."""
+        return literal(value, dtype)
+
+    def where(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str], dtype: str) -> str:
+        """A value by condition; only the side taken is evaluated."""
+        loops = self._loops
+        chosen = loops.let(bare(condition))
+        sides = []
+        for side in (then, otherwise):
+            scope = Scope(guard=True)
+            loops.scopes.append(scope)
+            value = side()
+            loops.scopes.pop()
+            sides.append((scope.lines, value))
+        (yes, a), (no, b) = sides
+        if not yes and not no:
+            return loops.let(f"select({chosen}, {a}, {b})")
+        name = loops.fresh("t")
+        loops.line(f"if {chosen}:")
+        loops.scopes[-1].lines += [f"    {text}" for text in (*yes, f"{name} = {a}")]
+        loops.line("else:")
+        loops.scopes[-1].lines += [f"    {text}" for text in (*no, f"{name} = {b}")]
+        return name
+
+    def total(self, extents: Sequence[str], term: Callable[[Sequence[str]], str], dtype: str) -> str:
+        """A sum over a small index space, in row-major order."""
+        loops = self._loops
+        total = loops.fresh("a")
+        loops.line(f"{total} = {literal(0, dtype)}")
+
+        def nest(index: list[str]) -> None:
+            if len(index) < len(extents):
+                with loops.loop(extents[len(index)]) as i:
+                    nest([*index, i])
+                return
+            value = term(index)
+            loops.line(f"{total} = {narrowed(f'{total} + {value}', dtype)}")
+
+        nest([])
+        return total
+
+    def check(self, condition: str, index: str, extent: str) -> None:
+        """Report an index that is out of range."""
+        self._loops.check(self._node, condition, index, extent)
+
+
+def bare(text: str) -> str:
+    """`text` without one pair of parentheses around all of it, and without terms that add or multiply nothing."""
+    text = text.replace("(0 + ", "(").replace(" * 1)", ")")
+    while text.startswith("(") and text.endswith(")"):
+        level = 0
+        for at, c in enumerate(text):
+            level += (c == "(") - (c == ")")
+            if level == 0 and at < len(text) - 1:
+                return text
+        text = text[1:-1]
+    return text

@@ -1,0 +1,237 @@
+"""Kernels: one node, plain or fused, as the readable Python source of one function of loops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dlc.backends.axes import Reach, grouped, is_one, reach
+from dlc.backends.emitter import LoopEmitter, combined, constructor, initial, is_sum, put
+from dlc.dims import DimLike, product
+from dlc.errors import UnsupportedError
+from dlc.ir import Node, TensorType, TupleType
+from dlc.ops.definition import Kind
+from dlc.ops.fused import heavy_node
+
+COLUMNS = 512  # elements of a row of accumulators, kept in the first-level cache
+ROWS = 256  # rows that are summed before they join the total; part of the numbers' definition
+
+
+@dataclass(frozen=True)
+class KernelCode:
+    """What a node's kernel is and takes.
+
+    `source` defines ``kernel(bases, args)`` in names of the prelude alone. The argument block holds (base, byte
+    offset) of each operand and each result, the node's number for the status block, and the values of `dims`.
+    `writes` are the positions among the node's results that it stores: all of them. A failed check reports as its
+    operand the position of the checking node in the body's `nodes`; 0 where the node is not fused.
+    """
+
+    source: str
+    dims: tuple[DimLike, ...]
+    writes: tuple[int, ...]
+
+
+Recipe = Callable[[LoopEmitter, Node, Sequence[Node], Sequence[str]], None]
+OPAQUE: dict[str, Recipe] = {}  # ops that have code of their own, by name
+CONTRACTIONS: dict[str, Recipe] = {}
+
+
+@lru_cache(maxsize=4096)
+def emit_kernel(node: Node) -> KernelCode:
+    """The kernel of one node. Raises `UnsupportedError` where there is no code for it.
+
+    >>> import dlc
+    >>> x = dlc.input("x", ("N",))
+    >>> print(emit_kernel((x + x).node).source)
+    def kernel(bases, args):
+        p0 = pointer_float32(bases, args, 0)
+        p2 = pointer_float32(bases, args, 2)
+        n0 = args[7]
+        for i0 in range(n0):
+            independent()
+            t0 = p0[i0]
+            t1 = t0 + t0
+            p2[i0] = t1
+    <BLANKLINE>
+    """
+    body = node.attrs["body"] if node.op.kind is Kind.FUSED else None
+    outputs: Sequence[Node] = body.outputs if body else (node,)
+    heads = body.inputs if body else node.inputs
+    if any(isinstance(n.type, TupleType) for n in (*heads, *outputs)):
+        raise UnsupportedError(f"{node.op.name} has several results, which loops do not make")
+    operands = len(node.inputs)
+    leaves: dict[Node, str] = {}
+    for k, x in enumerate(heads):
+        leaves.setdefault(x, f"p{k}")
+    targets = [f"p{operands + k}" for k in range(len(outputs))]
+    ordinals = {n: i for i, n in enumerate(body.nodes)} if body else {}
+    emitter = LoopEmitter(leaves, ordinals)
+    _recipe(node, body and heavy_node(body))(emitter, node, outputs, targets)
+    types = [n.type for n in (*node.inputs, *outputs)]
+    source = _assembled(emitter, types)
+    return KernelCode(source, tuple(emitter.dims), tuple(range(len(outputs))))
+
+
+def supported(node: Node) -> str | None:
+    """Why there is no kernel for a node; None where there is one."""
+    try:
+        emit_kernel(node)
+    except UnsupportedError as error:
+        return error.message
+    return None
+
+
+def _recipe(node: Node, heavy: Node | None) -> Recipe:
+    root = heavy or node
+    match root.op.kind:
+        case Kind.REDUCE:
+            return _reduction
+        case Kind.CONTRACT if root.op.name in CONTRACTIONS:
+            return CONTRACTIONS[root.op.name]
+        case Kind.OPAQUE if root.op.name in OPAQUE:
+            return OPAQUE[root.op.name]
+        case Kind.ELEMENTWISE | Kind.VIEW | Kind.INDEX | Kind.FUSED:
+            return _map
+    raise UnsupportedError(f"loops have no code for {root.op.name}")
+
+
+def _assembled(emitter: LoopEmitter, types: Sequence[TensorType]) -> str:
+    lines = emitter.scopes[0].lines
+    used = set(re.findall(r"\bp\d+\b", "\n".join(lines)))
+    head = [f"p{k} = pointer_{constructor(t.dtype)}(bases, args, {k})" for k, t in enumerate(types) if f"p{k}" in used]
+    first = 2 * len(types)
+    if emitter.checks:
+        head += ["status = pointer_status(bases)", f"number = args[{first}]"]
+    head += [f"{name} = args[{first + 1 + i}]" for i, name in enumerate(emitter.dims.values())]
+    return "\n    ".join(["def kernel(bases, args):", *(head + lines or ["pass"])]) + "\n"
+
+
+# ---------------------------------------------------------------- maps
+
+
+def _map(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
+    """Loops over the domain of the outputs, outermost axis first; every element is computed before any is stored."""
+    shapes = {n.shape for n in outputs}
+    if len(shapes) != 1:
+        raise UnsupportedError(f"one kernel's results have one shape, not {', '.join(map(str, shapes))}")
+    (shape,) = shapes
+    found = merged(reach(n, k.leaves) for n in outputs)
+    groups = grouped(range(len(shape)), shape, found)
+    with nest(k, ["0"] * len(shape), groups, shape) as index:
+        store(k, outputs, targets, index)
+
+
+def merged(reaches: Sequence[Reach] | object) -> Reach:
+    """What several walks found, as one."""
+    total = Reach()
+    for found in reaches:  # type: ignore[attr-defined]
+        total.operands += found.operands
+        total.irregular |= found.irregular
+    return total
+
+
+class nest:
+    """Independent loops over groups of axes, one inside the other; gives the index inside them."""
+
+    def __init__(self, k: LoopEmitter, index: list[str], groups: Sequence[Sequence[int]], shape: Sequence[DimLike], independent: bool = True) -> None:
+        self.k, self.index, self.groups, self.shape, self.independent = k, index, groups, shape, independent
+        self.open: list[object] = []
+
+    def __enter__(self) -> list[str]:
+        index = self.index
+        for group in self.groups:
+            loop = self.k.loop(self.k.dim(product(self.shape[a] for a in group)), independent=self.independent)
+            index = put(index, group, loop.__enter__())
+            self.open.append(loop)
+        return index
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            for loop in reversed(self.open):
+                loop.__exit__(None, None, None)  # type: ignore[attr-defined]
+
+
+def store(k: LoopEmitter, outputs: Sequence[Node], targets: Sequence[str], index: Sequence[str]) -> None:
+    """Compute the outputs' elements at an index, then store them."""
+    values = [k.element(n, index) for n in outputs]
+    places = [f"{target}[{k.flat(index, n.shape)}]" for n, target in zip(outputs, targets, strict=True)]
+    for place, value in zip(places, values, strict=True):
+        k.line(f"{place} = {value}")
+
+
+# ---------------------------------------------------------------- reductions
+
+
+def _reduction(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
+    """Row by row where a reduced axis is innermost in memory; else whole rows are combined into a row of accumulators."""
+    heavy = node if node.op.kind is Kind.REDUCE else heavy_node(node.attrs["body"])
+    assert heavy is not None
+    x, axes = heavy.inputs[0], heavy.attrs["axes"]
+    kept = [a for a in range(len(x.shape)) if a not in axes]
+    found = reach(x, k.leaves)
+    long = [a for a in range(len(x.shape)) if not is_one(x.shape[a])]
+    fast = found.fastest(long) if long else 0
+    if fast in axes or not long or not any(a in axes for a in long) or heavy.op.name in ("argmax", "argmin"):
+        _map(k, node, outputs, targets)
+        return
+    if {n.shape for n in outputs} != {heavy.shape}:
+        raise UnsupportedError("what follows a reduction in one kernel has the shape of its result")
+    below: Mapping[Node, object] = {**k.leaves, heavy: ""}
+    found = merged([found, *(reach(n, below, tuple(kept)) for n in outputs)])
+    groups = grouped(kept, x.shape, found)
+    inner = next(group for group in groups if fast in group)
+    outer = [group for group in groups if group is not inner]
+    with nest(k, ["0"] * len(x.shape), outer, x.shape, independent=False) as index:
+        n = k.dim(product(x.shape[a] for a in inner))
+        with k.loop(f"({n} + {COLUMNS - 1}) // {COLUMNS}") as b:
+            start = k.let(f"{b} * {COLUMNS}")
+            width = k.let(f"min({COLUMNS}, {n} - {start})")
+            total = _column_totals(k, heavy, found, index, inner, start, width)
+            with k.loop(width, independent=True) as j:
+                at = put(index, inner, k.let(f"{start} + {j}"))
+                place = [at[a] for a in kept]
+                k.provide(heavy, place, k.let(f"{total}[{j}]", loads=True))
+                store(k, outputs, targets, place)
+
+
+def _column_totals(
+    k: LoopEmitter, heavy: Node, found: Reach, index: list[str], inner: list[int], start: str, width: str
+) -> str:
+    """Lines that reduce `width` neighbouring columns into local memory; gives its name."""
+    x = heavy.inputs[0]
+    groups = grouped(heavy.attrs["axes"], x.shape, found)
+    extent = product(x.shape[a] for a in groups[0])
+    total = _local(k, heavy, width)
+
+    def rows(into: str, at: list[str], rest: list[list[int]]) -> None:
+        with nest(k, at, rest, x.shape, independent=False) as place, k.loop(width, independent=True) as j:
+            value = k.element(x, put(place, inner, k.let(f"{start} + {j}")))
+            k.line(f"{into}[{j}] = {combined(heavy, f'{into}[{j}]', value)}")
+
+    if not is_sum(heavy) or (isinstance(extent, int) and extent <= ROWS):
+        rows(total, index, groups)
+        return total
+    n = k.dim(extent)
+    part = k.local(heavy.inputs[0].dtype, COLUMNS)
+    with k.loop(f"({n} + {ROWS - 1}) // {ROWS}") as c:
+        _clear(k, heavy, part, width)
+        first = k.let(f"{c} * {ROWS}")
+        with k.loop(f"{first}, min({first} + {ROWS}, {n})") as r:
+            rows(part, put(index, groups[0], r), groups[1:])
+        with k.loop(width, independent=True) as j:
+            k.line(f"{total}[{j}] = {combined(heavy, f'{total}[{j}]', f'{part}[{j}]')}")
+    return total
+
+
+def _local(k: LoopEmitter, heavy: Node, width: str) -> str:
+    name = k.local(heavy.inputs[0].dtype, COLUMNS)
+    _clear(k, heavy, name, width)
+    return name
+
+
+def _clear(k: LoopEmitter, heavy: Node, name: str, width: str) -> None:
+    with k.loop(width, independent=True) as j:
+        k.line(f"{name}[{j}] = {initial(heavy)}")
