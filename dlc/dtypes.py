@@ -26,6 +26,12 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The name of a NumPy dtype, which NumPy itself works out anew each time."""
+    return dtype.name
+
+
 def itemsize(name: str) -> int:
     """Bytes of one element."""
     return numpy_dtype(name).itemsize
@@ -41,6 +47,8 @@ def dtype_name(dtype: Any) -> str:
     """
     if isinstance(dtype, str) and dtype in ALL:
         return dtype
+    if isinstance(dtype, np.dtype) and name_of(dtype) in ALL:
+        return name_of(dtype)
     if dtype is float:
         return "float32"
     if dtype is int:

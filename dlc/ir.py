@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import KeyedRef
 
 import numpy as np
 
@@ -109,12 +109,12 @@ class Literal:
         array.flags.writeable = False
         data = array.tobytes()
         self.array = array
-        self.key = (array.dtype.name, array.shape, data if len(data) <= 64 else hashlib.sha256(data).digest())
+        self.key = (dtypes.name_of(array.dtype), array.shape, data if len(data) <= 64 else hashlib.sha256(data).digest())
 
     @property
     def type(self) -> TensorType:
         """The array's dtype and shape."""
-        return TensorType(self.array.dtype.name, self.array.shape)
+        return TensorType(dtypes.name_of(self.array.dtype), self.array.shape)
 
     def __repr__(self) -> str:
         return str(self.array.item()) if self.array.ndim == 0 else str(self.type)
@@ -196,23 +196,40 @@ class Node:
         return self.attrs.get("leaf")
 
 
-_interned: WeakValueDictionary[Any, Node] = WeakValueDictionary()
+_interned: dict[Any, KeyedRef[Any, Node]] = {}
 _lock = threading.RLock()
+_NO_ATTRS: Mapping[str, Any] = MappingProxyType({})
+_set_op, _set_inputs, _set_attrs, _set_type = (getattr(Node, s).__set__ for s in ("op", "inputs", "attrs", "type"))
 
 
 def make_node(op: Op, inputs: tuple[Node, ...] = (), attrs: Mapping[str, Any] | None = None) -> Node:
     """The one node of `op` on `inputs` under `attrs`. Raises what the op's type rule raises."""
-    attrs = attrs or {}
-    key = (op.name, tuple(map(id, inputs)), tuple((k, attribute_key(attrs[k])) for k in sorted(attrs)))
+    if attrs:
+        key = (op.name, tuple(map(id, inputs)), tuple([(k, attribute_key(attrs[k])) for k in sorted(attrs)]))
+    else:
+        key = (op.name, tuple(map(id, inputs)), ())
+    found = _interned.get(key)
+    node = found() if found is not None else None
+    if node is not None:
+        return node
     with _lock:
-        node = _interned.get(key)
+        found = _interned.get(key)
+        node = found() if found is not None else None
         if node is None:
-            type_ = op.infer_type(inputs, attrs)
+            type_ = op.infer_type(inputs, attrs or _NO_ATTRS)
             node = object.__new__(Node)
-            for name, value in (("op", op), ("inputs", inputs), ("attrs", MappingProxyType(dict(attrs))), ("type", type_)):
-                object.__setattr__(node, name, value)
-            _interned[key] = node
+            _set_op(node, op)
+            _set_inputs(node, inputs)
+            _set_attrs(node, MappingProxyType(dict(attrs)) if attrs else _NO_ATTRS)
+            _set_type(node, type_)
+            _interned[key] = KeyedRef(node, _forget, key)
     return node
+
+
+def _forget(reference: KeyedRef[Any, Node]) -> None:
+    """Drop a dead node's entry, unless a new node has taken its place already."""
+    if _interned.get(reference.key) is reference:
+        del _interned[reference.key]
 
 
 def topological(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) -> list[Node]:

@@ -41,17 +41,21 @@ def here() -> Origin:
     if stated is not None:
         return stated
     frame = sys._getframe(1)
-    while frame.f_back is not None and _is_own(frame.f_code.co_filename):
+    own_file = _own_file.get
+    while frame.f_back is not None:
+        filename = frame.f_code.co_filename
+        own = own_file(filename)
+        if own is False or (own is None and not _is_own(filename)):
+            break
         frame = frame.f_back
-    return Origin(frame.f_code.co_filename, frame.f_lineno, ".".join(_path.get()), _phase.get())
+    path = _path.get()
+    return Origin(frame.f_code.co_filename, frame.f_lineno, ".".join(path) if path else "", _phase.get())
 
 
 def _is_own(filename: str) -> bool:
-    known = _own_file.get(filename)
-    if known is None:
-        own = os.path.abspath(filename).startswith(_OWN_FOLDERS) or filename.startswith("<frozen")
-        known = _own_file[filename] = own or os.path.basename(filename) in ("contextlib.py", "functools.py")
-    return known
+    own = os.path.abspath(filename).startswith(_OWN_FOLDERS) or filename.startswith("<frozen")
+    _own_file[filename] = own or os.path.basename(filename) in ("contextlib.py", "functools.py")
+    return _own_file[filename]
 
 
 @contextmanager

@@ -26,6 +26,9 @@ Domain = tuple[float, float]
 
 def broadcast_shapes(*shapes: Shape, op: str = "broadcast") -> Shape:
     """The common shape of operands, aligned at the last axis; raises `ShapeError` where dims differ and none is 1."""
+    first = shapes[0] if shapes else ()
+    if all([s == first or s == () for s in shapes]):  # the common case
+        return first
     result: list[DimLike] = []
     for axis in range(-max((len(s) for s in shapes), default=0), 0):
         found: DimLike = 1
@@ -55,6 +58,10 @@ def convert(t: Tensor, dtype: str) -> Tensor:
 
 def promoted(operands: Sequence[Any]) -> list[Tensor]:
     """Operands as tensors of one dtype: tensors promote, Python scalars take the tensors' dtype where they fit."""
+    if all([type(x) is Tensor for x in operands]):
+        dtype = operands[0].node.type.dtype
+        if all([x.node.type.dtype == dtype for x in operands]):
+            return list(operands)
     weak = [isinstance(x, (bool, int, float)) and not isinstance(x, np.generic) for x in operands]
     strong = [None if w else wrap(x) for x, w in zip(operands, weak, strict=True)]
     names = [t.dtype for t in strong if t is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,16 @@ def constant(value: Any, dtype: Any = None) -> Tensor:
 
 def scalar(value: bool | int | float, dtype: str) -> Tensor:
     """A 0-d constant of a dtype."""
-    return build(CONSTANT, (), {"value": Literal(np.asarray(value), dtype)})
+    python = type(value) in (bool, int, float)
+    literal = _scalar_literal(repr(value), dtype) if python else Literal(np.asarray(value), dtype)
+    return build(CONSTANT, (), {"value": literal})
+
+
+@lru_cache(maxsize=1024)
+def _scalar_literal(text: str, dtype: str) -> Literal:
+    """A Python scalar by its text, which, unlike its value, tells 0.0 from -0.0 and 1 from True."""
+    value = text == "True" if text in ("True", "False") else float(text) if set(text) & set(".enf") else int(text)
+    return Literal(np.asarray(value), dtype)
 
 
 def item(source: Tensor, index: int) -> Tensor:
