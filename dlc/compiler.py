@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-BACKENDS = {
+# Each backend by name: where to find it, or a function that makes it.
+BACKENDS: dict[str, str | Callable[[], Backend]] = {
     "cpu": "dlc.backends.cpu.backend:CpuBackend",
     "reference": "dlc.backends.reference:ReferenceBackend",
 }
@@ -34,9 +35,11 @@ def find_backend(name: str) -> Backend:
     """The backend called `name`. Raises `AttributeValueError` naming those that exist."""
     if name not in BACKENDS:
         raise AttributeValueError(f"there is no backend {name!r}; choose one of {', '.join(map(repr, BACKENDS))}")
-    module, _, attribute = BACKENDS[name].partition(":")
-    backend: Backend = getattr(import_module(module), attribute)()
-    return backend
+    found = BACKENDS[name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = getattr(import_module(module), attribute)
+    return found()  # type: ignore[operator]
 
 
 class Program:
