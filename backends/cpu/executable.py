@@ -1,0 +1,209 @@
+"""A loaded program: one native call for the whole graph, on memory from a pool."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dlc.backends.backend import Array, KernelSource
+from dlc.backends.cpu.compile import compile_kernels
+from dlc.backends.cpu.dispatcher import dispatcher
+from dlc.backends.cpu.table import Arguments, table_of
+from dlc.backends.emission import kernel_of
+from dlc.backends.loops import KernelCode
+from dlc.backends.plan import FIRST, KernelStep, Plan, make_plan
+from dlc.dims import evaluate
+from dlc.errors import DlcError, IndexOutOfRangeError
+from dlc.ir import Graph, Node
+from dlc.ops.fused import can_fail
+from dlc.passes.memory import Arena
+from dlc.state import State, aligned_empty
+
+MAX_BINDINGS = 64  # argument blocks that are kept, the least recently used going first
+POISON = os.environ.get("DLC_POISON", "0") not in ("", "0")
+STATUS_WORDS = 8
+
+_NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+_HEAD = object.__basicsize__  # a NumPy array's data pointer is the first field after Python's object head
+
+
+def _read_pointer(address: int) -> int:
+    return ctypes.c_size_t.from_address(address).value
+
+
+def _address_by_interface(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _address_by_layout(array: Array, read: Callable[[int], Any] = ctypes.c_size_t.from_address, head: int = _HEAD) -> int:
+    address: int = read(id(array) + head).value
+    return address
+
+
+def _fastest_address() -> Callable[[Array], int]:
+    """Reading the pointer itself takes a fifth of the time of the public interface; used where it is seen to agree."""
+    probe = [np.zeros(shape, np.float32) for shape in ((), (3,), (2, 5))]
+    agrees = all(_address_by_layout(a) == _address_by_interface(a) for a in probe)
+    return _address_by_layout if agrees else _address_by_interface
+
+
+address_of = _fastest_address()
+
+
+class Memory(NamedTuple):
+    """What one call needs for itself: an arena, a status block and the bases."""
+
+    arena: Array
+    status: Array
+    bases: Any  # a ctypes array of int64
+    address: int
+
+
+class Bound:
+    """A program under one binding of the named dims: arguments, shapes of outputs, and a pool of memory."""
+
+    def __init__(self, executable: CpuExecutable, bindings: Mapping[str, int]) -> None:
+        plan = executable.plan
+        self.arena: Arena = plan.arena(bindings)
+        self.args = executable.arguments.bound(self.arena, bindings)
+        table = executable.table
+        self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data], np.int64)
+        self.head_address = self.head.ctypes.data
+        self.outputs = [
+            (tuple(evaluate(d, bindings) for d in n.type.shape), np.dtype(n.type.dtype)) for n in plan.graph.outputs
+        ]
+        self._executable = executable
+        self._pool: list[Memory] = []
+
+    def take(self) -> Memory:
+        """Memory that no other call is using."""
+        try:
+            memory = self._pool.pop()
+        except IndexError:
+            memory = self._executable.new_memory(self.arena.peak)
+        if self._executable.poison:
+            memory.arena.view(np.uint8)[...] = 0xFF
+        return memory
+
+    def give_back(self, memory: Memory) -> None:
+        """Let the next call use it."""
+        self._pool.append(memory)
+
+
+class CpuExecutable:
+    """A graph as native code. `kernels` are its sources, `plan` what runs where, `seconds` how long each stage took.
+
+    Several threads may call it at once; each call has memory of its own and holds no lock while native code runs.
+    `poison` fills the arena with NaN before each call, so that a read of what was never written shows.
+    """
+
+    def __init__(self, graph: Graph, *, poison: bool = POISON) -> None:
+        self.poison = poison
+        self.seconds: dict[str, float] = {}
+        emitter = _Emitter()
+        self.plan: Plan = self._timed("plan", lambda: make_plan(graph, emitter))
+        sources = emitter.sources
+        addresses = self._timed("compile", lambda: dict(zip(sources, compile_kernels(list(sources)), strict=True)))
+        self.seconds["emit"] = emitter.seconds
+        self.seconds["plan"] -= emitter.seconds
+        self.kernels = tuple(KernelSource(f"kernel{i}", s, tuple(nodes)) for i, (s, nodes) in enumerate(sources.items()))
+        self.arguments = Arguments(self.plan)
+        self.table = table_of(self.plan, self.arguments, addresses)
+        self._run = _NATIVE(dispatcher())
+        self._can_fail = any(can_fail(step.node) for step in self.plan.kernels)
+        self._states = [n.leaf for n in graph.states if isinstance(n.leaf, State)]
+        self._updated = [n.leaf for n, _ in graph.updates if isinstance(n.leaf, State)]
+        self._first_output = FIRST + len(graph.inputs) + len(self._states)
+        self._bound: OrderedDict[tuple[tuple[str, int], ...], Bound] = OrderedDict()
+        self._last: tuple[Mapping[str, int] | None, Bound | None] = (None, None)
+
+    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = work()
+        self.seconds[stage] = time.perf_counter() - began
+        return result
+
+    def __call__(self, inputs: Sequence[Array], bindings: Mapping[str, int]) -> tuple[Array, ...]:
+        """Outputs as fresh arrays, after the updates. Raises `IndexOutOfRangeError`, with all state as it was."""
+        last, bound = self._last
+        if last is not bindings or bound is None:
+            bound = self._bind(bindings)
+        memory = bound.take()
+        bases = memory.bases
+        address = address_of
+        k = FIRST
+        for a in inputs:
+            if not a.flags.carray:  # C-ordered and aligned
+                a = np.array(a, order="C")
+                inputs = [*inputs, a]  # keeps the copy alive during the call
+            bases[k] = address(a)
+            k += 1
+        results = [np.empty(shape, dtype) for shape, dtype in bound.outputs]
+        k = self._first_output
+        for a in results:
+            bases[k] = address(a)
+            k += 1
+        self._run(memory.address, bound.head_address)
+        if self._can_fail and memory.status[0]:
+            report = memory.status.tolist()
+            memory.status[0] = 0
+            bound.give_back(memory)
+            raise self._error(*report[1:5])
+        bound.give_back(memory)
+        for state in self._updated:
+            state.version += 1
+        return tuple(results)
+
+    def _bind(self, bindings: Mapping[str, int]) -> Bound:
+        key = tuple(sorted(bindings.items()))
+        bound = self._bound.pop(key, None) or Bound(self, bindings)
+        self._bound[key] = bound
+        while len(self._bound) > MAX_BINDINGS:
+            self._bound.popitem(last=False)
+        self._last = (bindings, bound)
+        return bound
+
+    def new_memory(self, nbytes: int) -> Memory:
+        """An arena of `nbytes`, and bases that hold every address that is the same at each call."""
+        arena, status = aligned_empty((nbytes,), "uint8"), np.zeros(STATUS_WORDS, np.int64)
+        bases = (ctypes.c_int64 * self.plan.bases)()
+        bases[0], bases[1] = status.ctypes.data, arena.ctypes.data
+        for i, state in enumerate(self._states):
+            bases[FIRST + len(self.plan.graph.inputs) + i] = state.value.ctypes.data
+        for base, array in self.plan.constants:
+            bases[base] = array.ctypes.data
+        return Memory(arena, status, bases, ctypes.addressof(bases))
+
+    def _error(self, number: int, ordinal: int, index: int, extent: int) -> DlcError:
+        """What a status block says, in the user's terms."""
+        step = self.plan.steps[number]
+        assert isinstance(step, KernelStep)
+        body = step.node.attrs.get("body")
+        node = body.nodes[ordinal] if isinstance(body, Graph) else step.node
+        return IndexOutOfRangeError(
+            f"{node.op.name}: index {index} is out of range for an axis of {extent} elements; nothing was changed",
+            where=step.graph.where(step.node),
+        )
+
+
+class _Emitter:
+    """Emits kernels and notes which nodes each source serves, and how long it took."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, list[Node]] = {}
+        self.seconds = 0.0
+
+    def __call__(self, node: Node) -> KernelCode:
+        """The kernel of `node`."""
+        began = time.perf_counter()
+        code = kernel_of(node)
+        self.sources.setdefault(code.source, []).append(node)
+        self.seconds += time.perf_counter() - began
+        return code

@@ -1,0 +1,371 @@
+"""The plan of a program: kernels in running order, where every value lies, loops and the commit, as data.
+
+A place is a base (an address known at the call: an input, a state, an output, a constant, or a slot that a loop moves)
+or a buffer of the arena. Positions of steps are the time line on which buffers live. Scans are laid out flat: a loop
+step, the body's steps, and a step that goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from dlc.backends.backend import Array
+from dlc.backends.loops import KernelCode
+from dlc.dims import DimLike, evaluate
+from dlc.ir import Graph, Node
+from dlc.ops.definition import Kind
+from dlc.passes.memory import Arena, allocate
+from dlc.passes.schedule import Value, is_kernel, may_overwrite, result_types, schedule, value_of
+
+STATUS, ARENA, FIRST = 0, 1, 2  # bases: the status block, the arena, and then the inputs
+
+
+class Place(NamedTuple):
+    """Where bytes lie: at a base, or in a buffer of the arena."""
+
+    base: int
+    buffer: int = -1
+
+
+class Buffer(NamedTuple):
+    """Bytes of the arena that live from step `start` to step `end`, inclusive."""
+
+    nbytes: DimLike
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class KernelStep:
+    """Run a kernel on places: the node's operands, then its results. `graph` holds the node, for its origins."""
+
+    graph: Graph
+    node: Node
+    code: KernelCode
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class CopyStep:
+    """Copy bytes."""
+
+    source: Place
+    target: Place
+    nbytes: DimLike
+
+
+@dataclass(frozen=True)
+class CommitStep:
+    """Stop here if something failed: state is written from here on."""
+
+
+class Slice(NamedTuple):
+    """A slot that walks over `whole`, from byte `first`, by `stride` bytes each iteration."""
+
+    slot: int
+    whole: Place
+    first: DimLike
+    stride: DimLike
+
+
+class Carry(NamedTuple):
+    """A carried value: read at `current`, written at `next`, which alternates so that the last lands in `result`."""
+
+    current: int
+    next: int
+    initial: Place
+    result: Place
+    spare: Place
+    nbytes: DimLike
+
+
+@dataclass(frozen=True)
+class LoopStep:
+    """Run the steps up to `end`, which is a `NextStep`, `length` times. The iteration number is kept in a slot."""
+
+    node: Node
+    length: DimLike
+    counter: int
+    slices: tuple[Slice, ...]
+    carries: tuple[Carry, ...]
+    end: int
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """Go on with the next iteration of the loop at `loop`, if there is one."""
+
+    loop: int
+
+
+Step: TypeAlias = "KernelStep | CopyStep | CommitStep | LoopStep | NextStep"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What runs, in which order, and where everything lies. Bases: status, arena, inputs, states, outputs, then
+    `constants` (base and array) and the loops' slots; `bases` counts them all."""
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    constants: tuple[tuple[int, Array], ...]
+    bases: int
+
+    @property
+    def kernels(self) -> list[KernelStep]:
+        """The steps that run kernels."""
+        return [s for s in self.steps if isinstance(s, KernelStep)]
+
+    def arena(self, bindings: Mapping[str, int]) -> Arena:
+        """Where the buffers lie when the named dims have these values."""
+        known: dict[DimLike, int] = {}
+        for b in self.buffers:
+            if b.nbytes not in known:
+                known[b.nbytes] = evaluate(b.nbytes, bindings)
+        return allocate([known[b.nbytes] for b in self.buffers], [b.start for b in self.buffers], [b.end for b in self.buffers])
+
+    def __str__(self) -> str:
+        lines = [f"plan: {len(self.kernels)} kernel calls, {len(self.buffers)} buffers, {len(self.constants)} constants"]
+        depth = 1
+        for position, step in enumerate(self.steps):
+            depth -= isinstance(step, NextStep)
+            lines.append(f"{position:5d} {'  ' * depth}{_step_text(self, step)}")
+            depth += isinstance(step, LoopStep)
+        return "\n".join(lines)
+
+    def base_name(self, base: int) -> str:
+        """A base as text: what it is, and its number among its like."""
+        kinds = (("input", self.graph.inputs), ("state", self.graph.states), ("output", self.graph.outputs))
+        number = base - FIRST
+        for kind, nodes in kinds:
+            if number < len(nodes):
+                return f"{kind}{number}"
+            number -= len(nodes)
+        return f"constant@{base}" if any(base == b for b, _ in self.constants) else f"slot@{base}"
+
+
+def _step_text(plan: Plan, step: Step) -> str:
+    def text(place: Place) -> str:
+        return f"b{place.buffer}" if place.buffer >= 0 else plan.base_name(place.base)
+
+    match step:
+        case KernelStep(node=node, places=places):
+            count = len(node.inputs)
+            ops = [n.op.name for n in node.attrs["body"].nodes if is_kernel(n)] if node.op.kind is Kind.FUSED else [node.op.name]
+            return f"{', '.join(map(text, places[count:]))} = {'+'.join(ops)}({', '.join(map(text, places[:count]))})  : {node.type}"
+        case CopyStep(source, target, nbytes):
+            return f"{text(target)} = copy({text(source)})  : {nbytes} bytes"
+        case CommitStep():
+            return "commit"
+        case LoopStep(length=length):
+            return f"repeat {length} times:"
+    return "next"
+
+
+Final: TypeAlias = "tuple[Value | Place, tuple[Place, DimLike]]"  # a copy at the end: from, (to, bytes)
+Emit: TypeAlias = Callable[[Node], KernelCode]
+
+
+def make_plan(graph: Graph, emit: Emit) -> Plan:
+    """The plan of an optimised graph; `emit` gives a node's kernel."""
+    return _Planner(graph, emit).plan()
+
+
+class _Planner:
+    """Lays steps out one after the other and notes how long each buffer lives."""
+
+    def __init__(self, graph: Graph, emit: Emit) -> None:
+        self.graph = graph
+        self.emit = emit
+        self.steps: list[Step] = []
+        self.buffers: list[Buffer] = []
+        self.constants: dict[object, tuple[int, Array]] = {}
+        self.bases = FIRST + len(graph.inputs) + len(graph.states) + len(graph.outputs)
+        self.loops: list[tuple[int, set[int]]] = []  # open loops: position, and buffers from outside that they read
+
+    def plan(self) -> Plan:
+        graph = self.graph
+        order = schedule(graph)
+        leaves = [*graph.inputs, *graph.states]
+        places = {Value(n): Place(FIRST + i) for i, n in enumerate(leaves)}
+        targets = {value: places[Value(state)] for state, value in order.direct.items()}
+        finals = self._outputs(places, targets) + self._updates(places, order.direct)
+        kept = {value for value, _ in finals if isinstance(value, Value)}
+        self._level(graph, order.order, places, targets, kept, order.commit)
+        for source, target in finals:
+            place = self._read(source, places) if isinstance(source, Value) else self._use(source)
+            self.steps.append(CopyStep(place, target[0], target[1]))
+        return Plan(graph, tuple(self.steps), tuple(self.buffers), tuple(self.constants.values()), self.bases)
+
+    def _outputs(self, places: dict[Value, Place], targets: dict[Value, Place]) -> list[Final]:
+        """Let kernels write outputs where they can; copy an old state before it changes; copy the rest at the end."""
+        finals: list[Final] = []
+        updated = {state for state, _ in self.graph.updates}
+        first = FIRST + len(self.graph.inputs) + len(self.graph.states)
+        for i, node in enumerate(self.graph.outputs):
+            value, place = value_of(node), Place(first + i)
+            if is_kernel(value.node) and value not in targets:
+                targets[value] = place
+            elif value.node in updated:
+                self.steps.append(CopyStep(places[value], place, value.type.nbytes))
+            else:
+                finals.append((value, (place, value.type.nbytes)))
+        return finals
+
+    def _updates(self, places: dict[Value, Place], direct: Mapping[Node, Value]) -> list[Final]:
+        """Copies for the new states that no kernel writes in place; other states' old values are saved first."""
+        finals: list[Final] = []
+        updated = {state for state, _ in self.graph.updates}
+        saved: dict[Value, Place] = {}
+        for state, new in self.graph.updates:
+            value, target = value_of(new), (places[Value(state)], state.type.nbytes)
+            if value.node is state or state in direct:
+                continue
+            if value.node not in updated:
+                finals.append((value, target))
+                continue
+            if value not in saved:
+                saved[value] = self._buffer(state.type.nbytes)
+                self.steps.append(CopyStep(places[value], saved[value], state.type.nbytes))
+            finals.append((saved[value], target))
+        return finals
+
+    def _level(
+        self,
+        graph: Graph,
+        order: Sequence[Node],
+        places: dict[Value, Place],
+        targets: Mapping[Value, Place],
+        kept: Iterable[Value],
+        commit: int | None = None,
+    ) -> None:
+        """Steps for the kernels of a graph or of a loop's body; `kept` values are read after them."""
+        last = {value_of(x): i for i, node in enumerate(order) for x in node.inputs}
+        last.update(dict.fromkeys(kept, len(order)))
+        for i, node in enumerate(order):
+            if i == commit:
+                self.steps.append(CommitStep())
+            if node.op.kind is Kind.LOOP:
+                self._loop(graph, node, places, targets)
+            else:
+                self._kernel(graph, node, places, targets, {v for v in map(value_of, node.inputs) if last[v] == i})
+        if commit == len(order) and graph.updates:
+            self.steps.append(CommitStep())
+
+    def _kernel(
+        self, graph: Graph, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place], dying: set[Value]
+    ) -> None:
+        code = self.emit(node)
+        operands = [self._read(value_of(x), places) for x in node.inputs]
+        results = []
+        for i, t in enumerate(result_types(node)):
+            value = Value(node, i)
+            place = targets.get(value) or self._overwritten(node, i, places, dying) or self._buffer(t.nbytes)
+            places[value] = place
+            results.append(place)
+        self.steps.append(KernelStep(graph, node, code, (*operands, *results)))
+
+    def _overwritten(self, node: Node, result: int, places: Mapping[Value, Place], dying: set[Value]) -> Place | None:
+        """The buffer of an operand that dies here and whose elements the kernel replaces one by one."""
+        for value in map(value_of, node.inputs):
+            if value not in dying or not is_kernel(value.node) or places[value].buffer < 0:
+                continue
+            reads = [p for p, x in enumerate(node.inputs) if value_of(x) == value]
+            if all(may_overwrite(node, p, result) for p in reads):
+                dying.discard(value)
+                return self._use(places[value])
+        return None
+
+    def _loop(self, graph: Graph, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place]) -> None:
+        scan = scan_parts(node)
+        position = len(self.steps)
+        self.steps.append(CommitStep())  # its place is taken by the loop step, once the end is known
+        self.loops.append((position, set()))
+        counter, inner = self._slot(), {}
+        operands = [self._read(value_of(x), places) for x in node.inputs]
+        results = [targets.get(Value(node, i)) or self._buffer(t.nbytes) for i, t in enumerate(result_types(node))]
+        places.update({Value(node, i): place for i, place in enumerate(results)})
+        inside: dict[Value, Place] = {}
+        carries, slices = [], []
+        for i in range(scan.carries):
+            nbytes = node.inputs[i].type.nbytes
+            carry = Carry(self._slot(), self._slot(), operands[i], results[i], self._buffer(nbytes), nbytes)
+            carries.append(carry)
+            inside[Value(scan.body.inputs[i])] = Place(carry.current)
+        for i in range(scan.carries, len(node.inputs)):
+            leaf, place = scan.body.inputs[i], operands[i]
+            if i < scan.carries + scan.slices:
+                slices.append(self._slice(place, leaf.type.nbytes, scan))
+                place = Place(slices[-1].slot)
+            inside[Value(leaf)] = place
+        written = [Place(c.next) for c in carries]
+        for leaf, place in zip(scan.body.outputs[scan.carries :], results[scan.carries :], strict=True):
+            slices.append(self._slice(place, leaf.type.nbytes, scan))
+            written.append(Place(slices[-1].slot))
+        copies = []
+        for leaf, place in zip(scan.body.outputs, written, strict=True):
+            value = value_of(leaf)
+            if is_kernel(value.node) and value not in inner:
+                inner[value] = place
+            else:
+                copies.append((value, place))
+        self._level(scan.body, schedule(scan.body).order, inside, inner, {v for v, _ in copies})
+        for value, place in copies:
+            self.steps.append(CopyStep(self._read(value, inside), place, value.type.nbytes))
+        end = len(self.steps)
+        self.steps.append(NextStep(position))
+        _, used = self.loops.pop()
+        alive = {p.buffer for p in (*operands, *results, *(c.spare for c in carries)) if p.buffer >= 0}
+        for b in used | alive:
+            self._use(Place(ARENA, b), end)
+        self.steps[position] = LoopStep(node, scan.length, counter, tuple(slices), tuple(carries), end)
+
+    def _slice(self, whole: Place, nbytes: DimLike, scan: ScanParts) -> Slice:
+        if scan.reverse:
+            return Slice(self._slot(), whole, nbytes * (scan.length - 1), nbytes * -1)
+        return Slice(self._slot(), whole, 0, nbytes)
+
+    # ---- places
+
+    def _slot(self) -> int:
+        self.bases += 1
+        return self.bases - 1
+
+    def _buffer(self, nbytes: DimLike) -> Place:
+        self.buffers.append(Buffer(nbytes, len(self.steps), len(self.steps)))
+        return Place(ARENA, len(self.buffers) - 1)
+
+    def _use(self, place: Place, position: int | None = None) -> Place:
+        """Keep a place's buffer alive up to `position`, by default the step to come."""
+        if place.buffer >= 0:
+            position = len(self.steps) if position is None else position
+            buffer = self.buffers[place.buffer]
+            self.buffers[place.buffer] = buffer._replace(end=max(buffer.end, position))
+            for start, used in self.loops:
+                if buffer.start < start:
+                    used.add(place.buffer)
+        return place
+
+    def _read(self, value: Value, places: dict[Value, Place]) -> Place:
+        node = value.node
+        if node.op.name == "constant" and value not in places:
+            literal = node.attrs["value"]
+            base, _ = self.constants.setdefault(literal.key, (self.bases, literal.array))
+            if base == self.bases:
+                self.bases += 1
+            places[value] = Place(base)
+        return self._use(places[value])
+
+
+class ScanParts(NamedTuple):
+    """A scan's operands are its carries' initial values, the sliced operands, and captures; its results the last
+    carries and the stacked outputs. The body takes and gives the same in that order, for one iteration."""
+
+    body: Graph
+    carries: int
+    slices: int
+    length: DimLike
+    reverse: bool
