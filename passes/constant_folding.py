@@ -69,6 +69,8 @@ def _folded(op: Any, operands: tuple[Node, ...], attrs: Mapping[str, Any], type:
         return None
     if op.kind not in _FOLDABLE or op.reference is None or not isinstance(type, TensorType) or not is_concrete(type):
         return None
+    if any(isinstance(v, Graph) for v in attrs.values()):
+        return None
     size, available = type.nbytes, sum(x.type.nbytes for x in operands)
     assert isinstance(size, int)
     if size > max(available, SMALL_BYTES) or size > (MAX_BYTES_REARRANGED if op.kind is Kind.VIEW else MAX_BYTES):

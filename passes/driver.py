@@ -82,7 +82,7 @@ def run_pipeline(
     return graph, tuple(records)
 
 
-def check_step(name: str, before: Graph, after: Graph, comparison: Comparison) -> None:
+def check_step(name: str, before: Graph, after: Graph, comparison: Comparison, *, rtol: float = 1e-4) -> None:
     """Raise `VerificationError` naming the pass `name` if `after` is not a sound rewriting of `before`."""
     if not isinstance(after, Graph):
         raise VerificationError(f"the pass {name} returned {type(after).__name__}, not a Graph")
@@ -91,7 +91,7 @@ def check_step(name: str, before: Graph, after: Graph, comparison: Comparison) -
     try:
         _check_signature(before, after)
         verify(after)
-        comparison.check(after)
+        comparison.check(after, rtol=rtol)
     except DlcError as error:
         diff = graph_diff(before, after)
         raise VerificationError(
