@@ -1,0 +1,155 @@
+"""Files of named arrays that survive a crash at any moment: safetensors, written beside and moved into place.
+
+Nothing in a file is executed: arrays are bytes, and everything else is JSON in the header.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dlc.errors import FileFormatError
+
+Array = np.ndarray[Any, Any]
+PathLike = str | os.PathLike[str]
+
+_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+
+
+def write_arrays(path: PathLike, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file so that `path` holds either what it held or all of the new, whatever happens.
+
+    Temporary file in the same folder, fsync, rename over `path`, fsync of the folder.
+    """
+    from safetensors.numpy import save
+
+    dense = {name: np.array(a, order="C", copy=None) for name, a in arrays.items()}
+    write_atomically(path, save(dense, dict(metadata) if metadata else None))
+
+
+def read_arrays(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays and the metadata of a safetensors file. Raises `FileFormatError` for a damaged or foreign file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        arrays = load(data)
+        metadata = _header(data).get("__metadata__", {})
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError, OverflowError, MemoryError) as error:
+        raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: {error}") from None
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: its metadata is not text")
+    return arrays, metadata
+
+
+def _header(data: bytes) -> Any:
+    length = int.from_bytes(data[:8], "little")
+    if length > min(_MAX_HEADER, len(data) - 8):
+        raise ValueError("the header is longer than the file")
+    return json.loads(data[8 : 8 + length])
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def write_checkpoint(path: PathLike, arrays: Mapping[str, Array], record: Any) -> None:
+    """Write arrays and a JSON-able record, with a digest of both."""
+    text = json.dumps(record)
+    write_arrays(path, arrays, {"format": "dlc.checkpoint.1", "record": text, "digest": _digest(arrays, text)})
+
+
+def read_checkpoint(path: PathLike) -> tuple[dict[str, Array], Any]:
+    """What `write_checkpoint` wrote. Raises `FileFormatError` where the file is foreign or a single bit has changed."""
+    arrays, metadata = read_arrays(path)
+    if metadata.get("format") != "dlc.checkpoint.1":
+        raise FileFormatError(
+            f"{os.fspath(path)!r} is not a checkpoint of this version of dlc; weights alone are read by dlc.load(model, path)"
+        )
+    text = metadata.get("record", "")
+    if metadata.get("digest") != _digest(arrays, text):
+        raise FileFormatError(
+            f"{os.fspath(path)!r} is damaged: its contents do not match its digest; use an older checkpoint"
+        )
+    try:
+        return arrays, json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{os.fspath(path)!r} is damaged: {error}") from None
+
+
+def _digest(arrays: Mapping[str, Array], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        a = arrays[name]
+        digest.update(json.dumps([name, a.dtype.name, a.shape]).encode())
+        digest.update(a.tobytes())
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------- atomic files
+
+
+def write_atomically(path: PathLike, data: bytes) -> None:
+    """Replace the file at `path` by `data`, all or nothing, and durably; links are followed."""
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    clean_leftovers(target)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def clean_leftovers(path: PathLike) -> None:
+    """Remove temporary files of `path` that processes which no longer run have left behind."""
+    folder, name = os.path.split(os.path.realpath(path))
+    pattern = re.compile(rf"\.{re.escape(name)}\.(\d+)\.[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(folder):
+            found = pattern.fullmatch(entry)
+            if found and not _runs(int(found[1])):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, entry))
+
+
+def _runs(pid: int) -> bool:
+    if pid == os.getpid():
+        return True
+    if os.name != "posix":  # there os.kill would end the process; leave its file alone
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the rename itself durable, where the system allows opening a folder."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

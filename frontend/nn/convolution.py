@@ -1,0 +1,112 @@
+"""Convolutional layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlc.errors import AttributeValueError, ShapeError
+from dlc.frontend import initialisers
+from dlc.frontend.nn.linear import known_size
+from dlc.frontend.nn.module import Module, layer_name
+from dlc.frontend.parameter import Parameter
+from dlc.ops import conv2d, reshape
+from dlc.ops.tensor import Tensor, wrap
+from dlc.provenance import here
+
+Pair = int | tuple[int, int]
+
+
+class Conv2d(Module):
+    """2-d convolution (cross-correlation, as usual): x [N, in, H, W] -> y [N, out, H', W'] with
+    H' = (H + 2 padding - dilation (kernel - 1) - 1) // stride + 1; weight [out, in / groups, kh, kw], bias [out].
+
+    `in_channels` None is told by the first input. `padding` is a number, a pair, or "same" (for stride 1) or "valid".
+    The weight starts normal by He's rule, the bias at 0.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.Conv2d(None, 6, 5, padding=2)(dlc.input("image", ("N", 1, 28, 28))).shape
+    (N, 6, 28, 28)
+    """
+
+    def __init__(
+        self,
+        in_channels: int | None,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair | str = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        dtype: Any = "float32",
+    ) -> None:
+        self.kernel_size = pair("kernel_size", kernel_size, least=1)
+        self.stride = pair("stride", stride, least=1)
+        self.dilation = pair("dilation", dilation, least=1)
+        self.padding = self._padding(padding)
+        self.groups = groups
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels is not None and (groups < 1 or channels % groups):
+                raise AttributeValueError(
+                    f"Conv2d: {name}={channels} is not a multiple of groups={groups}", where=here()
+                )
+        inner = None if in_channels is None else in_channels // groups
+        self.weight = Parameter((out_channels, inner, *self.kernel_size), initialisers.he_normal, dtype)
+        self.bias = Parameter((out_channels,), initialisers.zeros, dtype) if bias else None
+
+    def _padding(self, padding: Pair | str) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(before, after) for each axis."""
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding == "same":
+            if self.stride != (1, 1):
+                raise AttributeValueError(
+                    f"Conv2d: padding='same' needs stride 1, not {self.stride}; give numbers", where=here()
+                )
+            spans = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            return (spans[0] // 2, spans[0] - spans[0] // 2), (spans[1] // 2, spans[1] - spans[1] // 2)
+        if isinstance(padding, str):
+            raise AttributeValueError(
+                f"Conv2d: padding is a number, a pair, 'same' or 'valid', not {padding!r}", where=here()
+            )
+        p, q = pair("padding", padding, least=0)
+        return (p, p), (q, q)
+
+    def forward(self, x: Any) -> Tensor:
+        """x [N, in, H, W] -> [N, out, H', W']. Raises `ShapeError` where the channels are not what the weight has."""
+        x = wrap(x)
+        if x.ndim != 4:
+            raise ShapeError(f"{layer_name(self)} takes [N, channels, H, W], not {x.type}", where=here())
+        channels = known_size(self, x, 1, "channels in axis 1")
+        if channels % self.groups:
+            raise ShapeError(
+                f"{layer_name(self)}: {channels} channels in {x.type} are not a multiple of groups={self.groups}",
+                where=here(),
+            )
+        outer = self.weight.open_shape[0]
+        assert outer is not None
+        shape = (outer, channels // self.groups, *self.kernel_size)
+        weight = self.weight.resolve(shape, f"{layer_name(self)}, given {x.type},")
+        y = conv2d(x, weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+        return y if self.bias is None else y + reshape(self.bias, (1, outer, 1, 1))
+
+    def describe(self) -> str:
+        """The arguments that are not the defaults."""
+        outer, inner, *_ = self.weight.open_shape
+        text = f"{'?' if inner is None else inner * self.groups}, {outer}, kernel_size={self.kernel_size}, stride={self.stride}"
+        if self.padding != ((0, 0), (0, 0)):
+            text += f", padding={tuple(before for before, _ in self.padding)}"
+        if self.dilation != (1, 1):
+            text += f", dilation={self.dilation}"
+        if self.groups != 1:
+            text += f", groups={self.groups}"
+        return text + ("" if self.bias is not None else ", bias=False")
+
+
+def pair(name: str, value: Any, least: int) -> tuple[int, int]:
+    """A number, or two, as two ints of at least `least`; raises `AttributeValueError`."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v >= least for v in values):
+        raise AttributeValueError(f"{name} is an int of at least {least}, or two, not {value!r}", where=here())
+    return values

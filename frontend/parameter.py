@@ -1,0 +1,248 @@
+"""Parameters and buffers: the named state of modules. A shape may stay open until the first trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dlc.dtypes import dtype_name
+from dlc.errors import ArgumentError, GraphError, ShapeError
+from dlc.frontend.initialisers import Initialiser, words_for
+from dlc.ir import TensorType
+from dlc.ops.tensor import Tensor, wrap
+from dlc.provenance import here
+from dlc.state import State
+
+Array = np.ndarray[Any, Any]
+OpenShape = tuple[int | None, ...]
+
+
+class Parameter:
+    """A learned array of a module, usable wherever a tensor is. Compared by identity.
+
+    `shape` holds ints, and None for what the first trace will tell. The value comes into being when first needed, from
+    (seed, name); a value that was set, loaded or trained stays whatever seed follows.
+
+    >>> from dlc.frontend import initialisers
+    >>> p = Parameter((2, 3), initialisers.he_uniform, name="weight")
+    >>> p.shape, p.value.dtype.name
+    ((2, 3), 'float32')
+    """
+
+    trainable = True
+
+    def __init__(
+        self, shape: Sequence[int | None], initialiser: Initialiser, dtype: Any = "float32", name: str = ""
+    ) -> None:
+        self._shape: OpenShape = tuple(_size(d) for d in shape)
+        self.initialiser = initialiser
+        self.dtype = dtype_name(dtype)
+        self._name = name
+        self._seed = 0
+        self._state: State | None = None
+        self._drawn: tuple[int, str] | None = None  # the (seed, name) that the value was drawn from
+
+    def __repr__(self) -> str:
+        shape = ",".join("?" if d is None else str(d) for d in self._shape)
+        return f"<{type(self).__name__} {self._name!r} {self.dtype}[{shape}]>"
+
+    # ---- name, shape and storage
+
+    @property
+    def name(self) -> str:
+        """The path from the outermost module that was traced, such as "encoder.0.weight"."""
+        return self._name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape. Raises `GraphError` while part of it is open."""
+        return self.state.type.shape  # type: ignore[return-value]
+
+    @property
+    def open_shape(self) -> OpenShape:
+        """The shape, with None where the first trace will tell."""
+        return self._shape
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the whole shape is known."""
+        return None not in self._shape
+
+    @property
+    def state(self) -> State:
+        """The state that owns the storage. Raises `GraphError` while part of the shape is open."""
+        if self._state is None:
+            if not self.is_resolved:
+                raise GraphError(
+                    f"the shape of the parameter {self._name or '(unnamed)'!r} is not known before its module has seen an "
+                    "input; trace the model first: dlc.trace(model, dlc.input(...))",
+                    where=here(),
+                )
+            shape: tuple[int, ...] = self._shape  # type: ignore[assignment]
+            self._state = State(self._name, TensorType(self.dtype, shape), self._draw)
+        return self._state
+
+    @property
+    def value(self) -> Array:
+        """The storage itself, no copy: writing into it changes the parameter."""
+        return self.state.value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.assign(value)
+
+    def assign(self, value: Any) -> None:
+        """Copy `value` into the parameter; fills open dims. Raises `ArgumentError` where shape or dtype do not fit."""
+        array = np.asarray(value)
+        if not self.is_resolved:
+            if not fits(self._shape, array.shape):
+                raise ArgumentError(f"{self!r} cannot take a value of shape {array.shape}", where=here())
+            self._shape = array.shape
+        self.state.assign(array)
+        self._drawn = None
+
+    def resolve(self, shape: Sequence[int], what: str) -> Tensor:
+        """The parameter as a tensor, once `shape` (as told by an input) fills what is open in its own.
+
+        Raises `ShapeError` starting with `what` where it contradicts what is known.
+        """
+        wanted = tuple(shape)
+        if not fits(self._shape, wanted):
+            known = ", ".join("?" if d is None else str(d) for d in self._shape)
+            raise ShapeError(
+                f"{what} needs the parameter {self._name or '(unnamed)'!r} of shape ({', '.join(map(str, wanted))}), but it "
+                f"has ({known}); give this layer inputs of the size it was made or first traced for, or use a layer of its own",
+                where=here(),
+            )
+        self._shape = wanted
+        return self.as_tensor()
+
+    # ---- initial values
+
+    def rename(self, path: str) -> None:
+        """Take the name `path` if it is the first, or is seen from further out ("weight" may become "0.weight")."""
+        if not self._name or path.endswith("." + self._name):
+            self._name = path
+            if self._state is not None:
+                self._state.name = path
+
+    def reseed(self, seed: int) -> None:
+        """Draw the value from `seed`, if it has none yet or is still exactly what another seed gave."""
+        before, self._seed = self._seed, seed
+        if self._state is None or not self._state.is_materialised or before == seed:
+            return
+        if self._drawn is not None and np.array_equal(
+            self._value_from(*self._drawn), self._state.value, equal_nan=True
+        ):
+            self._state.value[...] = self._draw()
+            self._state.version += 1
+
+    def _draw(self) -> Array:
+        self._drawn = (self._seed, self._name)
+        return self._value_from(*self._drawn)
+
+    def _value_from(self, seed: int, name: str) -> Array:
+        return np.asarray(self.initialiser(self.shape, words_for(seed, name))).astype(self.dtype)
+
+    # ---- use as a tensor
+
+    def as_tensor(self) -> Tensor:
+        """The parameter, read."""
+        return wrap(self.state)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _TENSOR_NAMES:
+            return getattr(self.as_tensor(), name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+class Buffer(Parameter):
+    """State of a module that is saved with it but not trained: running statistics."""
+
+    trainable = False
+
+
+_TENSOR_NAMES = frozenset({"T", "astype", "max", "mean", "min", "ndim", "node", "reshape", "sum", "type"})
+_OPERATORS = [
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "truediv",
+    "rtruediv",
+    "floordiv",
+    "rfloordiv",
+    "mod",
+    "rmod",
+    "pow",
+    "rpow",
+    "matmul",
+    "rmatmul",
+    "neg",
+    "pos",
+    "abs",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "getitem",
+]
+
+
+def _delegated(method: str) -> Any:
+    def operator(self: Parameter, *operands: Any) -> Any:
+        return getattr(self.as_tensor(), method)(*operands)
+
+    operator.__name__ = method
+    return operator
+
+
+for _operator in _OPERATORS:
+    setattr(Parameter, f"__{_operator}__", _delegated(f"__{_operator}__"))
+Parameter.__array_ufunc__ = None  # type: ignore[attr-defined]  # NumPy on the left hands its operators over
+
+
+def fits(known: OpenShape, shape: Sequence[int]) -> bool:
+    """Whether `shape` agrees with what is known of a shape."""
+    return len(known) == len(shape) and all(a is None or a == b for a, b in zip(known, shape, strict=True))
+
+
+def _size(d: Any) -> int | None:
+    if d is None:
+        return None
+    if isinstance(d, bool) or not hasattr(d, "__index__") or d.__index__() < 0:
+        raise ShapeError(
+            f"a parameter's shape is made of ints >= 0 (or None: told by the first input), not {d!r}", where=here()
+        )
+    return int(d.__index__())
+
+
+def parameter(
+    value: Any, name: str = "parameter", *, initialiser: Initialiser | None = None, dtype: Any = "float32"
+) -> Parameter:
+    """A parameter outside of modules: from its first value (number, list, array), or from a shape (a tuple of ints).
+
+    A shape is filled by `initialiser` (default Glorot uniform), keyed by `name`. Raises `ShapeError` or `DTypeError`.
+
+    >>> import dlc
+    >>> dlc.parameter([1.0, 2.0], "w").value.tolist(), dlc.parameter((3, 4), "v").shape
+    ([1.0, 2.0], (3, 4))
+    """
+    from dlc.frontend.initialisers import glorot_uniform
+
+    if isinstance(value, tuple):
+        return Parameter(value, initialiser or glorot_uniform, dtype, name)
+    if initialiser is not None:
+        raise ArgumentError("parameter: a value needs no initialiser; pass a shape (a tuple) to use one", where=here())
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise ArgumentError(f"parameter: {value!r:.80} is not a number or an array of numbers", where=here())
+    made = Parameter(
+        array.shape, glorot_uniform, array.dtype if isinstance(value, (np.ndarray, np.generic)) else dtype, name
+    )
+    made.assign(array)
+    return made
