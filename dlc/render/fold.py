@@ -1,0 +1,218 @@
+"""Fewer boxes: modules drawn as one box, repeated modules drawn once, an optimiser's arithmetic drawn as one box."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import TypeAlias
+
+from dlc.ir import Node
+from dlc.render.labels import LINE_LIMIT, count, is_scalar, plain, runs
+from dlc.render.picture import Edge, Picture, Vertex
+
+GroupKey: TypeAlias = tuple[str, tuple[str, ...]]  # a phase, and a module path or another name
+NODE_BUDGET = 250  # boxes; above it repeated modules are rolled up, then modules drawn as one box
+UPDATE_BUDGET = 40  # boxes; above it the arithmetic of each parameter's update is one box
+
+
+def fold(picture: Picture, depth: int | None) -> Picture:
+    """What is asked for by `depth`, then what the budgets ask for; the notes say what was done."""
+    if depth is not None:
+        picture = collapse_modules(picture, depth)
+    if len(picture.vertices) > UPDATE_BUDGET:
+        picture = collapse_updates(picture)
+    if len(picture.vertices) > NODE_BUDGET:
+        picture = roll_up_repeats(picture)
+    if len(picture.vertices) > NODE_BUDGET and (depth is None or depth > 1):
+        picture = collapse_modules(picture, 1)
+    return picture
+
+
+# ---------------------------------------------------------------- modules as one box
+
+
+def collapse_modules(picture: Picture, depth: int) -> Picture:
+    """Every module at `depth` of the module tree, in each phase, as one box."""
+    groups = {
+        v.id: (v.phase, v.module[:depth])
+        for v in picture.vertices.values()
+        if len(v.module) >= depth and v.role not in ("output", "update", "input")
+    }
+    groups = _several(groups)
+    if not groups:
+        return picture
+
+    def box(members: Sequence[Vertex]) -> Vertex:
+        path = members[0].module[:depth]
+        name = picture.titles.get(path) or ".".join(path)
+        lines = (plain(name), *_contents(members))
+        return replace(members[0], role="folded", lines=lines, nodes=_nodes(members), module=path[:-1], tooltip=plain(name))
+
+    merged = _merge(picture, groups, box)
+    return replace(merged, notes=(*picture.notes, f"modules below depth {depth} are drawn as one box"))
+
+
+def _contents(members: Sequence[Vertex]) -> list[str]:
+    """Short lines that list the ops of a box and how many parameters it holds."""
+    ops = runs(n.op.name for v in members if v.role not in ("state", "constant") for n in v.nodes)
+    lines: list[str] = []
+    for op in ops:
+        if lines and len(lines[-1]) + 2 + len(op) <= LINE_LIMIT:
+            lines[-1] += ", " + op
+        elif len(lines) == 3:
+            lines[-1] += ", …"
+            break
+        else:
+            lines.append(op)
+    states = [v for v in members if v.role == "state"]
+    return [*lines, *([count(len(states), "parameter")] if states else [])]
+
+
+# ---------------------------------------------------------------- an optimiser's arithmetic
+
+
+def collapse_updates(picture: Picture) -> Picture:
+    """Each parameter's update as one box: the update's nodes that are connected through values with axes.
+
+    Parameters meet only in scalars (the step, the norm of all gradients), so each gets a box of its own.
+    """
+    import networkx as nx
+
+    members = [v for v in picture.vertices.values() if v.phase == "update" and v.nodes]
+    shared = {v.id for v in members if is_scalar(v.nodes[0])}
+    related = nx.Graph()
+    related.add_nodes_from(v.id for v in members)
+    related.add_edges_from(
+        (e.tail, e.head)
+        for e in picture.edges
+        if e.tail in related and e.head in related and (e.tail in shared) == (e.head in shared)
+    )
+    groups: dict[str, GroupKey] = {id_: ("update", ("shared",)) for id_ in shared}
+    for number, component in enumerate(nx.connected_components(related)):
+        groups |= {id_: ("update", (str(number),)) for id_ in component if id_ not in shared}
+    groups = _several({v.id: groups[v.id] for v in members})
+    if not groups:
+        return picture
+
+    def box(members: Sequence[Vertex]) -> Vertex:
+        targets = [v.lines[0] for v in members if v.role == "update"]
+        ops = [n.op.name for v in members if v.role not in ("update", "state") for n in v.nodes]
+        head = ["shared by all updates"] if members[0].id in shared else []
+        shown = targets[:4] + ([f"… {len(targets) - 4} more"] if len(targets) > 4 else [])
+        lines = (*head, *shown, *([count(len(ops), "op")] if ops else []))
+        role = "update" if targets else "folded" if ops else members[0].role
+        return replace(members[0], role=role, lines=lines, nodes=_nodes(members), module=(), tooltip=", ".join(ops[:20]))
+
+    merged = _merge(picture, groups, box)
+    scalars = {v.id for v in merged.vertices.values() if v.phase == "update" and v.lines[0] == "shared by all updates"}
+    edges = tuple(e for e in merged.edges if e.tail not in scalars)  # one to every update would hide the rest
+    return replace(merged, edges=edges, notes=(*picture.notes, "each parameter's update is drawn as one box"))
+
+
+def _several(groups: Mapping[str, GroupKey]) -> dict[str, GroupKey]:
+    """The groups of more than one vertex."""
+    sizes = Counter(groups.values())
+    return {id_: key for id_, key in groups.items() if sizes[key] > 1}
+
+
+# ---------------------------------------------------------------- repeats
+
+
+def roll_up_repeats(picture: Picture) -> Picture:
+    """Neighbouring modules of equal structure drawn once, titled with their range and number."""
+    blocks: dict[tuple[str, ...], list[Vertex]] = {}
+    for v in picture.vertices.values():
+        for length in range(1, len(v.module) + 1):
+            blocks.setdefault(v.module[:length], []).append(v)
+    structures = {path: _block_structure(picture, path, members) for path, members in blocks.items()}
+    representative: dict[str, str] = {}
+    titles = dict(picture.titles)
+    notes: list[str] = []
+    rolled: list[tuple[str, ...]] = []
+    for run in _runs_of_equal_siblings(structures):
+        first, last = run[0], run[-1]
+        if any(first[: len(path)] == path for path in rolled):
+            continue  # inside a block that is rolled up already
+        for path in run[1:]:
+            rolled.append(path)
+            representative |= {b.id: a.id for a, b in zip(blocks[first], blocks[path], strict=True)}
+        rolled.append(first)
+        titles[first] = f"{'.'.join(first)} … {last[-1]}  ×{len(run)}"
+        notes.append(f"{'.'.join(first)} to {'.'.join(last)} are alike and drawn once (×{len(run)})")
+    if not representative:
+        return picture
+    vertices = {id_: v for id_, v in picture.vertices.items() if id_ not in representative}
+    edges: dict[Edge, None] = {}
+    for edge in picture.edges:
+        tail, head = representative.get(edge.tail, edge.tail), representative.get(edge.head, edge.head)
+        between_copies = _copy(picture, edge.tail, rolled) != _copy(picture, edge.head, rolled) and (
+            {tail, head} <= set(representative.values())
+        )
+        if tail != head and not between_copies:
+            edges[replace(edge, tail=tail, head=head)] = None
+    return Picture(vertices, tuple(edges), (*picture.notes, *notes), titles)
+
+
+def _copy(picture: Picture, id_: str, rolled: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The rolled-up block that a vertex lies in."""
+    module = picture.vertices[id_].module
+    return next((path for path in rolled if module[: len(path)] == path), None)
+
+
+def _block_structure(picture: Picture, path: tuple[str, ...], members: Sequence[Vertex]) -> object:
+    """What two modules share when they may be drawn as one: the boxes and the arrows among them, names left out."""
+    number = {v.id: i for i, v in enumerate(members)}
+    boxes = [
+        (v.role, v.phase, v.module[len(path) :], v.lines if v.role == "op" else v.lines[1:], [str(n.type) for n in v.nodes])
+        for v in members
+    ]
+    arrows = sorted(
+        (number[e.tail], number[e.head], e.label) for e in picture.edges if e.tail in number and e.head in number
+    )
+    return boxes, arrows
+
+
+def _runs_of_equal_siblings(structures: Mapping[tuple[str, ...], object]) -> list[list[tuple[str, ...]]]:
+    """Runs of two or more neighbouring modules of equal structure, outermost first."""
+    found: list[list[tuple[str, ...]]] = []
+    paths = sorted(structures, key=lambda path: (len(path), path[:-1]))  # stable: siblings stay in the graph's order
+    for _, siblings in groupby(paths, key=lambda path: path[:-1]):
+        run: list[tuple[str, ...]] = []
+        for path in siblings:
+            if run and structures[path] == structures[run[-1]]:
+                run.append(path)
+                continue
+            found += [run] if len(run) > 1 else []
+            run = [path]
+        found += [run] if len(run) > 1 else []
+    return found
+
+
+# ---------------------------------------------------------------- merging
+
+
+def _merge(
+    picture: Picture, groups: Mapping[str, GroupKey], box: Callable[[Sequence[Vertex]], Vertex]
+) -> Picture:
+    """The picture with each group of vertices as the one vertex that `box` makes of them; inner arrows go."""
+    members: dict[GroupKey, list[Vertex]] = {}
+    for id_, key in groups.items():
+        members.setdefault(key, []).append(picture.vertices[id_])
+    boxes = {key: box(found) for key, found in members.items()}
+    new_id = {id_: boxes[key].id for id_, key in groups.items()}
+    vertices = {}
+    for id_, v in picture.vertices.items():
+        v = boxes[groups[id_]] if id_ in groups else v
+        vertices[v.id] = v
+    edges: dict[Edge, None] = {}
+    for edge in picture.edges:
+        tail, head = new_id.get(edge.tail, edge.tail), new_id.get(edge.head, edge.head)
+        if tail != head:
+            edges[replace(edge, tail=tail, head=head)] = None
+    return replace(picture, vertices=vertices, edges=tuple(edges))
+
+
+def _nodes(members: Sequence[Vertex]) -> tuple[Node, ...]:
+    return tuple(n for v in members for n in v.nodes)

@@ -1,0 +1,190 @@
+"""From graph to picture: which values are drawn, as what, and where the arrows go. Independent of DOT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os.path import commonprefix
+from typing import Literal
+
+from dlc.errors import RenderError
+from dlc.ir import Graph, Node
+from dlc.ops.definition import Kind
+from dlc.provenance import Origin
+from dlc.render.labels import is_scalar, leaf_lines, op_lines, plain, scalar_text, tooltip
+
+Role = Literal["input", "state", "constant", "op", "group", "output", "update", "folded"]
+EdgeKind = Literal["data", "saved", "update"]
+VIEWS: dict[str, tuple[str, ...]] = {
+    "forward": ("forward",),
+    "backward": ("backward",),
+    "joint": ("forward", "backward", "update"),
+}
+_PHASES = ("forward", "backward", "update")
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """One box. `nodes` are the values it stands for, `module` the path of the module it was written in."""
+
+    id: str
+    role: Role
+    phase: str
+    lines: tuple[str, ...]
+    nodes: tuple[Node, ...] = ()
+    module: tuple[str, ...] = ()
+    pale: bool = False
+    tooltip: str = ""
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One arrow, in the direction of the data."""
+
+    tail: str
+    head: str
+    label: str = ""
+    kind: EdgeKind = "data"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Boxes and arrows. `notes` say what was left out; `titles` replace the names of some modules."""
+
+    vertices: Mapping[str, Vertex]
+    edges: tuple[Edge, ...]
+    notes: tuple[str, ...] = ()
+    titles: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+
+    @property
+    def is_ladder(self) -> bool:
+        """Whether forward and backward are both shown, and so drawn side by side."""
+        return {"forward", "backward"} <= {v.phase for v in self.vertices.values() if not v.pale}
+
+
+def picture_of(graph: Graph, view: str) -> Picture:
+    """The picture of one view of a graph. Raises `RenderError` for a backward view without backward nodes."""
+    return _Drawer(graph, view).picture()
+
+
+def phases_of(graph: Graph) -> dict[Node, str]:
+    """The phase that each node belongs to: the earliest it was written in; leaves go with their users."""
+    phases: dict[Node, str] = {}
+    for node in reversed(graph.nodes):
+        if node.op.kind is Kind.LEAF:
+            found = [phases[user] for user in graph.users[node]]
+        else:
+            found = [o.phase for o in graph.origins.get(node, ()) if o.phase in _PHASES]
+        phases[node] = min(found, key=_PHASES.index, default="forward")
+    return phases
+
+
+def stored_value(node: Node) -> Node | None:
+    """The state or constant that `node` is, or is a view of: drawn as one box, since a view of a parameter computes nothing."""
+    while node.op.kind is Kind.VIEW and node.op.name != "stop_gradient":
+        (node,) = node.inputs
+    return node if node.op.name in ("state", "constant") else None
+
+
+class _Drawer:
+    """Draws one view: boxes first, then the arrows between boxes that are there."""
+
+    def __init__(self, graph: Graph, view: str) -> None:
+        self.graph = graph
+        self.view = view
+        self.phases = phases_of(graph)
+        self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
+        self.scalars = {node: text for node in graph.nodes if (text := scalar_text(node)) is not None}
+        self.vertices: dict[str, Vertex] = {}
+        self.edges: dict[Edge, None] = {}
+
+    def picture(self) -> Picture:
+        shown = VIEWS[self.view]
+        if self.view == "backward" and "backward" not in self.phases.values():
+            raise RenderError(
+                "the graph has no backward part to draw: none of its nodes was made by dlc.grad or dlc.train_step. "
+                "Put gradients among the outputs, as in dlc.graph(inputs, [y, *dlc.grad(y, inputs)]), "
+                'or draw view="forward"'
+            )
+        inputs = set(self.graph.inputs)
+        for node in self.graph.nodes:
+            on_demand = node in self.scalars or node.op.kind is Kind.ITEM or stored_value(node) is not None
+            if self.phases[node] in shown and not on_demand and (node in inputs or node.op.kind is not Kind.LEAF):
+                self.draw_node(node)
+        for number, node in enumerate(self.graph.outputs):
+            if self.phases[node] in shown:
+                name = "output" if len(self.graph.outputs) == 1 else f"output {number}"
+                self.draw_end(f"out{number}", node, "output", self.phases[node], (name, str(node.type)))
+        for number, (state, value) in enumerate(self.graph.updates):
+            phase = self.phases[value]
+            phase = "update" if phase == "backward" or self.phases[state] == "update" else phase
+            if phase in shown:
+                name = plain(state.leaf.name if state.leaf else "?")
+                self.draw_end(f"new{number}", value, "update", phase, (f"{name} :=", str(state.type)))
+        return Picture(self.vertices, tuple(self.edges))
+
+    def draw_node(self, node: Node) -> None:
+        inline = [self.inline_text(x, node) for x in node.inputs]
+        for x, text in zip(node.inputs, inline, strict=True):
+            if text is None:
+                self.connect(x, self.ids[node], self.phases[node])
+        self.add(node, inline)
+
+    def draw_end(self, id_: str, node: Node, role: Role, phase: str, lines: tuple[str, ...]) -> None:
+        text = self.scalars.get(node)
+        if text is not None:
+            lines = (*lines, f"= {text}")
+        self.vertices[id_] = Vertex(id_, role, phase, lines, (node,) if role == "update" else (), tooltip=str(node.type))
+        if text is None:
+            self.connect(node, id_, phase)
+
+    def inline_text(self, x: Node, user: Node) -> str | None:
+        """What is written into the user's box instead of an arrow: scalar constants, and what an update reads from afar."""
+        if x in self.scalars:
+            return self.scalars[x]
+        if x.leaf is not None and self.phases[user] == "update" and (is_scalar(x) or self.phases[x] != "update"):
+            return plain(x.leaf.name, 24)
+        return None
+
+    def add(self, node: Node, inline: Sequence[str | None]) -> None:
+        origin = self.origin(node)
+        leaf = stored_value(node)
+        if leaf is not None:
+            role: Role = "constant" if leaf.op.name == "constant" else "state"
+            lines = leaf_lines(leaf, node)
+        elif node.op.kind is Kind.LEAF:
+            role, lines = "input", leaf_lines(node, node)
+        else:
+            role = "group" if any(isinstance(v, Graph) for v in node.attrs.values()) else "op"
+            lines = op_lines(node, inline)
+        phase, pale = self.phases[node], self.phases[node] not in VIEWS[self.view]
+        id_, module, tip = self.ids[node], self.module(node), tooltip(origin, node.type)
+        self.vertices[id_] = Vertex(id_, role, phase, lines, (node,), module, pale, tip, origin)
+
+    def connect(self, x: Node, head: str, phase: str) -> None:
+        source, item = x, ""
+        while source.op.kind is Kind.ITEM:
+            item = f"#{source.attrs['index']} "
+            (source,) = source.inputs
+        if self.ids[source] not in self.vertices:  # a stored value, or one of a part that this view leaves out
+            self.add(source, [self.scalars.get(i) for i in source.inputs])
+        tail = self.vertices[self.ids[source]]
+        kind: EdgeKind = "data" if tail.phase == phase or tail.pale else "update" if phase == "update" else "saved"
+        label = "" if tail.role in ("input", "state", "constant") else f"{item}{x.type}"
+        self.edges[Edge(tail.id, head, label, kind)] = None
+
+    def origin(self, node: Node) -> Origin | None:
+        """The place the node was written at in the phase that it is drawn in."""
+        places = self.graph.origins.get(node, ())
+        return next((o for o in places if o.phase == self.phases[node]), places[0] if places else None)
+
+    def module(self, node: Node) -> tuple[str, ...]:
+        """The module path; that of a leaf is what its users have in common."""
+        if node.op.kind is not Kind.LEAF:
+            origin = self.origin(node)
+            return tuple(plain(part) for part in origin.module.split(".")) if origin and origin.module else ()
+        if node.op.name in ("input", "ambient"):
+            return ()
+        users = [u for u in self.graph.users[node] if self.phases[u] == self.phases[node]]
+        return tuple(commonprefix([self.module(u) for u in users]))
