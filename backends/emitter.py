@@ -114,21 +114,21 @@ class LoopEmitter:
         self.scopes += inner
 
     @contextmanager
-    def block(self, head: str, guard: bool = False, first: Sequence[str] = ()) -> Iterator[Scope]:
+    def block(self, head: str, guard: bool = False) -> Iterator[Scope]:
         """An indented block under `head`; it joins its parent when it closes, after what was hoisted out of it."""
         scope = Scope(guard)
         self.scopes.append(scope)
         yield scope
         self.scopes.pop()
         self.line(head)
-        body = [*first, *scope.lines] or ["pass"]
-        self.scopes[-1].lines += [f"    {text}" for text in body]
+        self.scopes[-1].lines += [f"    {text}" for text in scope.lines or ["pass"]]
 
     @contextmanager
-    def loop(self, bounds: str, *, independent: bool = False) -> Iterator[str]:
-        """A loop ``for i in range(bounds)``; iterations that touch no common memory are marked independent."""
+    def loop(self, stop: str, start: str = "0", step: str = "1", *, independent: bool = False) -> Iterator[str]:
+        """A loop from `start` to `stop`; `independent` promises that iterations touch no memory in common."""
         name = self.fresh("i", len(self.scopes))
-        with self.block(f"for {name} in range({bounds}):", first=["independent()"] if independent else []):
+        kind = "independent" if independent else "span"
+        with self.block(f"for {name} in {kind}({start}, {stop}, {step}):"):
             yield name
 
     # ---- dims and index arithmetic
@@ -249,11 +249,10 @@ class LoopEmitter:
                 self.line(f"{total} = {combined(node, total, part)}")
         elif is_sum(node) and not (isinstance(extent, int) and extent <= CHUNK):
             n = self.dim(extent)
-            with self.loop(f"({n} + {CHUNK - 1}) // {CHUNK}") as c:
+            with self.loop(n, step=str(CHUNK)) as start:
                 part = self.fresh("a")
                 self.line(f"{part} = {initial(node)}")
-                start = self.let(f"{c} * {CHUNK}")
-                with self.loop(f"{start}, min({start} + {CHUNK}, {n})", independent=True) as i:
+                with self.loop(f"lesser({start} + {CHUNK}, {n})", start, independent=True) as i:
                     value = self.element(x, put(place, groups[0], i))
                     self.line(f"{part} = {combined(node, part, value, reorder=True)}")
                 self.line(f"{total} = {combined(node, total, part)}")
@@ -339,10 +338,19 @@ class NodeEmitter:
         self._loops = loops
         self._node = node
 
+    @property
+    def operands(self) -> int:
+        """How many operands there are."""
+        return len(self._node.inputs)
+
     def shape(self, operand: int) -> Shape:
         """The shape of an operand."""
         shape: Shape = self._node.inputs[operand].shape
         return shape
+
+    def dtype(self, operand: int) -> str:
+        """The dtype of an operand."""
+        return self._node.inputs[operand].dtype
 
     def load(self, operand: int, index: Index) -> str:
         """The element of an operand."""

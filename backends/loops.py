@@ -50,8 +50,7 @@ def emit_kernel(node: Node) -> KernelCode:
         p0 = pointer_float32(bases, args, 0)
         p2 = pointer_float32(bases, args, 2)
         n0 = args[7]
-        for i0 in range(n0):
-            independent()
+        for i0 in independent(0, n0, 1):
             t0 = p0[i0]
             t1 = t0 + t0
             p2[i0] = t1
@@ -186,9 +185,8 @@ def _reduction(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Seq
     outer = [group for group in groups if group is not inner]
     with nest(k, ["0"] * len(x.shape), outer, x.shape, independent=False) as index:
         n = k.dim(product(x.shape[a] for a in inner))
-        with k.loop(f"({n} + {COLUMNS - 1}) // {COLUMNS}") as b:
-            start = k.let(f"{b} * {COLUMNS}")
-            width = k.let(f"min({COLUMNS}, {n} - {start})")
+        with k.loop(n, step=str(COLUMNS)) as start:
+            width = k.let(f"lesser({COLUMNS}, {n} - {start})")
             total = _column_totals(k, heavy, found, index, inner, start, width)
             with k.loop(width, independent=True) as j:
                 at = put(index, inner, k.let(f"{start} + {j}"))
@@ -216,10 +214,9 @@ def _column_totals(
         return total
     n = k.dim(extent)
     part = k.local(heavy.inputs[0].dtype, COLUMNS)
-    with k.loop(f"({n} + {ROWS - 1}) // {ROWS}") as c:
+    with k.loop(n, step=str(ROWS)) as first:
         _clear(k, heavy, part, width)
-        first = k.let(f"{c} * {ROWS}")
-        with k.loop(f"{first}, min({first} + {ROWS}, {n})") as r:
+        with k.loop(f"lesser({first} + {ROWS}, {n})", first) as r:
             rows(part, put(index, groups[0], r), groups[1:])
         with k.loop(width, independent=True) as j:
             k.line(f"{total}[{j}] = {combined(heavy, f'{total}[{j}]', f'{part}[{j}]')}")

@@ -61,7 +61,7 @@ def _engine() -> Any:
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), _machine())
+    return binding.create_lljit_compiler(_machine())
 
 
 def _machine() -> Any:
@@ -73,14 +73,13 @@ def _machine() -> Any:
 
 
 def _load(image: bytes, entry: str) -> int:
+    """Link object code into this process, for as long as it lives; functions of the C library are the process's own."""
     from llvmlite import binding
 
-    engine = _engine()
-    engine.add_object_file(binding.ObjectFileRef.from_data(image))
-    engine.finalize_object()
-    address: int = engine.get_function_address(entry)
-    if not address:
-        raise RuntimeError(f"the object code has no function {entry}")
+    library = binding.JITLibraryBuilder().add_object_img(image).add_current_process().export_symbol(entry)
+    tracker = library.link(_engine(), entry)
+    address: int = tracker[entry]
+    tracker.detach()
     return address
 
 

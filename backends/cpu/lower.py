@@ -12,6 +12,7 @@ from numba.core import compiler, cpu, funcdesc, lowering, typed_passes, types, u
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.registry import cpu_target
 
+from dlc.backends.cpu import control  # noqa: F401 - enters the names of the dispatcher
 from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, NAMES
 
 POINTER = types.CPointer(types.int64)

@@ -12,7 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.imputils import lower_builtin
+from numba.core.imputils import RefType, iternext_impl, lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
@@ -115,8 +115,9 @@ def _define_pointers(text: str, dtype: Any) -> None:
     def local(typingctx: Any, length: Any) -> Any:
         def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
             element = context.get_data_type(dtype)
-            array = cgutils.alloca_once(b, ir.ArrayType(element, length.literal_value))
-            array.align = 64
+            with b.goto_entry_block():
+                array = b.alloca(ir.ArrayType(element, length.literal_value))
+                array.align = 64
             return b.bitcast(array, element.as_pointer())
 
         if not isinstance(length, types.IntegerLiteral):
@@ -132,16 +133,80 @@ for _text, _dtype in DTYPES.items():
     _define_pointers(_text, _dtype)
 
 
-@name
-@intrinsic
-def independent(typingctx: Any) -> Any:
-    """Say that the iterations of the loop around this touch no memory in common (an element may be read, then written)."""
+# ---------------------------------------------------------------- loops
 
-    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+
+class Range(types.SimpleIterableType):
+    """An ascending range of int64."""
+
+    def __init__(self, independent: bool) -> None:
+        self.independent = independent
+        super().__init__(f"Range({independent})", RangeIterator(independent))
+
+
+class RangeIterator(types.SimpleIteratorType):
+    """What a loop over a range keeps."""
+
+    def __init__(self, independent: bool) -> None:
+        self.independent = independent
+        super().__init__(f"RangeIterator({independent})", types.int64)
+
+
+@register_model(Range)
+class RangeModel(models.StructModel):
+    """The bounds and the step."""
+
+    def __init__(self, manager: Any, fe_type: Range) -> None:
+        super().__init__(manager, fe_type, [(n, types.int64) for n in ("start", "stop", "step")])
+
+
+@register_model(RangeIterator)
+class RangeIteratorModel(models.StructModel):
+    """The place of the next value, and the bound and step."""
+
+    def __init__(self, manager: Any, fe_type: RangeIterator) -> None:
+        following = ("next", types.EphemeralPointer(types.int64))
+        super().__init__(manager, fe_type, [following, ("stop", types.int64), ("step", types.int64)])
+
+
+def _define_range(text: str, independent: bool) -> None:
+    def span(typingctx: Any, start: Any, stop: Any, step: Any) -> Any:
+        def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+            made = cgutils.create_struct_proxy(sig.return_type)(context, b)
+            made.start, made.stop, made.step = values
+            return made._getvalue()
+
+        return Range(independent)(types.int64, types.int64, types.int64), emit
+
+    _named(text, span)
+
+
+_define_range("span", False)  # Python's range, without Numba's check of the step, which costs a division
+_define_range("independent", True)  # a span whose iterations touch no memory in common: they may run side by side
+
+
+@lower_builtin("getiter", Range)
+def _iterator(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    bounds = cgutils.create_struct_proxy(sig.args[0])(context, b, args[0])
+    made = cgutils.create_struct_proxy(sig.return_type)(context, b)
+    made.next = cgutils.alloca_once_value(b, bounds.start)
+    made.stop, made.step = bounds.stop, bounds.step
+    return made._getvalue()
+
+
+@lower_builtin("iternext", RangeIterator)
+@iternext_impl(RefType.UNTRACKED)
+def _advance(context: Any, b: Any, sig: Any, args: Any, result: Any) -> None:
+    if sig.args[0].independent:
         b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), []), INDEPENDENT), [])
-        return context.get_dummy_value()
+    iterator = cgutils.create_struct_proxy(sig.args[0])(context, b, args[0])
+    value = b.load(iterator.next)
+    result.set_valid(b.icmp_signed("<", value, iterator.stop))
+    result.yield_(value)
+    b.store(b.add(value, iterator.step, flags=("nsw",)), iterator.next)
 
-    return types.none(), emit
+
+# ---------------------------------------------------------------- the status block
 
 
 @name
@@ -353,15 +418,14 @@ def _isfinite(b: Any, kind: Any, x: Any) -> Any:
 
 
 _elementary("accumulate", 2, _accumulate)
+_elementary("lesser", 2, lambda b, kind, x, y: b.select(b.icmp_signed("<", x, y), x, y))  # of dims and indices
 _elementary("maximum", 2, _extremum(">", "maximum"))
 _elementary("minimum", 2, _extremum("<", "minimum"))
 _elementary("masked_multiply", 2, _masked_multiply)
 _elementary("floor_divide", 2, _floor_divide)
 _elementary("remainder", 2, _remainder)
-_elementary("pow", 2, lambda b, kind, x, y: llvm(b, "pow", x, y))
 _elementary("sign", 1, _sign)
 _elementary("relu", 1, _relu)
-_elementary("abs", 1, _abs)
 _elementary("invert", 1, lambda b, kind, x: b.not_(x))
 _elementary("isnan", 1, lambda b, kind, x: b.fcmp_unordered("uno", x, x), result=types.boolean)
 _elementary("isfinite", 1, _isfinite, result=types.boolean)
