@@ -112,6 +112,8 @@ class Dim:
 DimLike: TypeAlias = "int | Dim"
 Shape: TypeAlias = "tuple[DimLike, ...]"
 
+_MAX_TERMS = 512  # products of sums grow fast, and a file may hold any text
+
 
 def dim(value: int | str | Dim) -> DimLike:
     """Read a dimension: an int >= 0, a symbol or a polynomial written as text, or a `Dim`.
@@ -244,6 +246,8 @@ def _from_terms(terms: Iterable[tuple[Monomial, int]]) -> DimLike:
     for monomial, coefficient in terms:
         sums[monomial] = sums.get(monomial, 0) + coefficient
     kept = [(m, c) for m, c in sums.items() if c]
+    if len(kept) > _MAX_TERMS:
+        raise DimError(f"a dimension of {len(kept)} terms is too large; the limit is {_MAX_TERMS}")
     if not kept:
         return 0
     if len(kept) == 1 and kept[0][0] == ():
@@ -306,6 +310,8 @@ def _parse(text: str) -> DimLike:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         value = _from_syntax(tree)
+    except DimError:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise DimError(f"{text!r} is not a dimension; write a name or a polynomial such as 'N', 'N*T' or '(H-5)//2+1'") from None
     if isinstance(value, int) and value < 0:

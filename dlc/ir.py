@@ -178,7 +178,7 @@ class Node:
         return f"<{self.op.name} {self.type}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("nodes are not pickled; save a graph as JSON with graph.to_json()")
+        raise TypeError("nodes are not pickled; save a graph as JSON with dlc.graph_to_json")
 
     @property
     def shape(self) -> Shape:

@@ -71,7 +71,9 @@ def check_pass(
     comparison = Comparison(graph, runs=runs, inputs=inputs)
     failed = [case.outputs for case in comparison.cases if isinstance(case.outputs, type)]
     if len(failed) == len(comparison.cases):
-        raise VerificationError(f"the graph itself raises {failed[0].__name__} on these inputs; give inputs= that it takes")
+        raise VerificationError(
+            f"the graph itself raises {failed[0].__name__} on these inputs; give inputs= that it takes"
+        )
     after = pass_(graph)
     check_step(pass_name(pass_), graph, after, comparison, rtol=rtol)
     return after

@@ -159,7 +159,9 @@ class _Sweep:
         operands = [self.handle(x) for x in node.inputs]
         cotangents = node.op.vjp(g, self.handle(node), *operands, **node.attrs)
         if len(cotangents) != len(operands):
-            raise GradientError(f"the VJP of {node.op.name} gave {len(cotangents)} cotangents for {len(operands)} operands")
+            raise GradientError(
+                f"the VJP of {node.op.name} gave {len(cotangents)} cotangents for {len(operands)} operands"
+            )
         for x, c in zip(node.inputs, cotangents, strict=True):
             if c is None or x not in self.active:
                 continue
@@ -200,7 +202,9 @@ def _check_differentiable(t: Tensor, what: str) -> None:
 def _seeds(outputs: Sequence[Tensor], cotangents: Sequence[Any] | None) -> list[Tensor]:
     given: Sequence[Any] = [None] * len(outputs) if cotangents is None else list(cotangents)
     if len(given) != len(outputs):
-        raise GradientError(f"{len(given)} cotangents were given for {len(outputs)} outputs; give one each", where=here())
+        raise GradientError(
+            f"{len(given)} cotangents were given for {len(outputs)} outputs; give one each", where=here()
+        )
     return [_seed(t, c) for t, c in zip(outputs, given, strict=True)]
 
 

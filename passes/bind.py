@@ -23,7 +23,11 @@ def bind_ambients(graph: Graph, *, training: bool = False, seed: int = 0, step: 
     """
     if not graph.ambients:
         return graph
-    values = {TRAINING.node: scalar(training, "bool"), SEED.node: scalar(seed, "uint64"), STEP.node: scalar(step, "int64")}
+    values = {
+        TRAINING.node: scalar(training, "bool"),
+        SEED.node: scalar(seed, "uint64"),
+        STEP.node: scalar(step, "int64"),
+    }
     return graph.substitute({node: t.node for node, t in values.items()})
 
 

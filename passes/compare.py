@@ -67,7 +67,12 @@ class Comparison:
                     raise VerificationError(f"{name} changed{_under(case)}: {difference}")
 
     def _run(
-        self, graph: Graph, bindings: Mapping[str, int], training: bool, inputs: Sequence[Array], states: Mapping[Any, Array]
+        self,
+        graph: Graph,
+        bindings: Mapping[str, int],
+        training: bool,
+        inputs: Sequence[Array],
+        states: Mapping[Any, Array],
     ) -> list[Array] | type[DlcError]:
         from dlc.ops.interpret import interpret
 
@@ -102,7 +107,9 @@ def first_difference(old: Array, new: Array, rtol: float) -> str:
     return f"{int(wrong.sum())} of {wrong.size} elements; at {list(place)} it was {old[place]} and is {new[place]}"
 
 
-def random_inputs(graph: Graph, bindings: Mapping[str, int] | None = None, rng: np.random.Generator | None = None) -> list[Array]:
+def random_inputs(
+    graph: Graph, bindings: Mapping[str, int] | None = None, rng: np.random.Generator | None = None
+) -> list[Array]:
     """Random arrays for the graph's inputs: normal floats, small integers >= 0, fair bools.
 
     `bindings` gives the named dims; those left out are drawn so that every shape of the graph makes sense.
@@ -117,7 +124,9 @@ def random_inputs(graph: Graph, bindings: Mapping[str, int] | None = None, rng: 
     return [random_array(n.type, bound, rng) for n in graph.inputs]
 
 
-def random_array(type: TensorType, bindings: Mapping[str, int], rng: np.random.Generator, *, positive: bool = False) -> Array:
+def random_array(
+    type: TensorType, bindings: Mapping[str, int], rng: np.random.Generator, *, positive: bool = False
+) -> Array:
     """One random array of a type. `positive` floats lie in [0.5, 1.5), as suits state such as variances."""
     shape = tuple(evaluate(d, bindings) for d in type.shape)
     dtype = numpy_dtype(type.dtype)
@@ -140,7 +149,9 @@ def random_bindings(graph: Graph, rng: np.random.Generator, given: Mapping[str, 
             bindings = {**(given or {}), **{s: int(rng.choice(extents)) for s in needed}}
             if all(_holds(d, bindings) for d in _symbolic_dims(graph)):
                 return bindings
-    raise VerificationError(f"no values up to 96 for the named dims {needed} make every shape of the graph sensible; give some")
+    raise VerificationError(
+        f"no values up to 96 for the named dims {needed} make every shape of the graph sensible; give some"
+    )
 
 
 def _holds(d: Dim, bindings: Mapping[str, int]) -> bool:

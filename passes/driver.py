@@ -43,7 +43,9 @@ class Record:
 
     def __str__(self) -> str:
         hits = "".join(f", {rule} x{count}" for rule, count in self.rules.most_common())
-        return f"{self.name:<18} {self.seconds * 1e3:8.2f} ms  {self.nodes_before:>6} -> {self.nodes_after:<6} nodes{hits}"
+        return (
+            f"{self.name:<18} {self.seconds * 1e3:8.2f} ms  {self.nodes_before:>6} -> {self.nodes_after:<6} nodes{hits}"
+        )
 
     __repr__ = __str__
 

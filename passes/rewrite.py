@@ -86,7 +86,11 @@ class Rule:
 
 
 def rule(
-    pattern: Callable[..., Any], *, where: Callable[..., Any] | None = None, types: Types | None = None, name: str | None = None
+    pattern: Callable[..., Any],
+    *,
+    where: Callable[..., Any] | None = None,
+    types: Types | None = None,
+    name: str | None = None,
 ) -> Callable[[Replacement], Rule]:
     """Make a rewrite rule of a replacement function; both it and the pattern are plain expressions of the DSL.
 
@@ -132,7 +136,9 @@ def rule(
             ) from error
         found = _pattern_names(root)
         if root in leaves or not set(leaves) <= set(found.operands):
-            raise RuleError(f"the rule {label} ({place}): its pattern must be an expression that uses each of {parameters}")
+            raise RuleError(
+                f"the rule {label} ({place}): its pattern must be an expression that uses each of {parameters}"
+            )
         made = Rule(label, root, leaves, replacement, where, wanted, place)
         known = {*parameters, *found.attributes, "result"}
         for function in (replacement, where):
@@ -193,7 +199,9 @@ def _match(rule: Rule, pattern: Node, node: Node, binding: Binding) -> Iterator[
         yield from _match_operands(rule, pattern.inputs, node.inputs[::-1], extended)
 
 
-def _match_operands(rule: Rule, patterns: tuple[Node, ...], nodes: tuple[Node, ...], binding: Binding) -> Iterator[Binding]:
+def _match_operands(
+    rule: Rule, patterns: tuple[Node, ...], nodes: tuple[Node, ...], binding: Binding
+) -> Iterator[Binding]:
     if not patterns:
         yield binding
         return
@@ -357,7 +365,9 @@ class _Sweep:
                 self.hits[r.name] += 1
                 if self.hits.total() > self.budget:
                     worst, count = self.hits.most_common(1)[0]
-                    self._fail(worst, f"it still applies after {count} times in a graph of {len(self.graph.nodes)} nodes")
+                    self._fail(
+                        worst, f"it still applies after {count} times in a graph of {len(self.graph.nodes)} nodes"
+                    )
                 return new, r
         return node, None
 

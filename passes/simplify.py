@@ -42,7 +42,9 @@ def times_one(x: Tensor) -> Tensor:
     return x
 
 
-@_simplification(lambda x: x * -1, where=_same_type, types={"x": ("float32", "float64", "int8", "int16", "int32", "int64")})
+@_simplification(
+    lambda x: x * -1, where=_same_type, types={"x": ("float32", "float64", "int8", "int16", "int32", "int64")}
+)
 def times_minus_one(x: Tensor) -> Tensor:
     return -x
 
@@ -270,7 +272,9 @@ def broadcast_to_itself(x: Tensor) -> Tensor:
 
 @_simplification(
     lambda x: ops.slice_.op(x, starts=anything, sizes=anything, steps=anything),
-    where=lambda x, starts, sizes, steps: sizes == x.shape and all(s == 0 for s in starts) and all(s == 1 for s in steps),
+    where=lambda x, starts, sizes, steps: (
+        sizes == x.shape and all(s == 0 for s in starts) and all(s == 1 for s in steps)
+    ),
 )
 def slice_of_everything(x: Tensor) -> Tensor:
     return x
@@ -302,13 +306,13 @@ def _implicit_broadcast(op: Any) -> None:
 
     @_simplification(lambda x, y: op(x, ops.broadcast_to.op(y, shape=anything)), where=fits, name=name)
     def right(x: Tensor, y: Tensor) -> Tensor:
-        return op(x, y)  # type: ignore[no-any-return]
+        return op(x, y)
 
     if not op.op.commutative:
 
         @_simplification(lambda x, y: op(ops.broadcast_to.op(x, shape=anything), y), where=fits, name=f"{name}_left")
         def left(x: Tensor, y: Tensor) -> Tensor:
-            return op(x, y)  # type: ignore[no-any-return]
+            return op(x, y)
 
 
 for _op in (ops.add, ops.subtract, ops.multiply, ops.divide, ops.masked_multiply, ops.maximum, ops.minimum):

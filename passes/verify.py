@@ -38,13 +38,17 @@ def _verify(graph: Graph, known: frozenset[str], inside: str) -> None:
             if error.where is not None:
                 raise
             where = graph.where(node)
-            raise VerificationError(error.message + ("" if inside and inside in error.message else inside), where=where) from error
+            raise VerificationError(
+                error.message + ("" if inside and inside in error.message else inside), where=where
+            ) from error
     for node in graph.outputs:
         if isinstance(node.type, TupleType):
             raise VerificationError(f"the output {node!r} is a tuple{inside}", where=graph.where(node))
     for state, value in graph.updates:
         if state.type != value.type:
-            raise VerificationError(f"the state {state.leaf!r} is {state.type}, its update {value.type}{inside}", where=graph.where(value))
+            raise VerificationError(
+                f"the state {state.leaf!r} is {state.type}, its update {value.type}{inside}", where=graph.where(value)
+            )
 
 
 def bodies(node: Node) -> Iterator[tuple[str, Graph]]:
