@@ -43,6 +43,25 @@ from dlc.ops.elementwise import (
     tanh,
     where,
 )
+from dlc.ops.index import (
+    arange,
+    concat,
+    fold,
+    full,
+    iota,
+    mean,
+    one_hot,
+    ones,
+    ones_like,
+    pad,
+    size_of,
+    stack,
+    take,
+    take_adjoint,
+    take_along_axis,
+    zeros,
+    zeros_like,
+)
 from dlc.ops.leaves import SEED, STEP, TRAINING, constant, input, item, scalar
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, sum
 from dlc.ops.tensor import Tensor

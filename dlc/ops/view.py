@@ -216,10 +216,7 @@ def _slice_vjp(g: Tensor, y: Tensor, x: Tensor, *, starts: Shape, sizes: Shape, 
     flipped = flip(g, backwards) if backwards else g
     firsts = [s if t > 0 else s + (n - 1) * t for s, n, t in zip(starts, sizes, steps, strict=True)]
     interior = [abs(t) - 1 for t in steps]
-    highs = [
-        d - (f + (n - 1) * (i + 1) + 1) if not (isinstance(n, int) and n == 0) else d - f
-        for d, f, n, i in zip(x.shape, firsts, sizes, interior, strict=True)
-    ]
+    highs = [d - (f + (n - 1) * (i + 1) + 1) for d, f, n, i in zip(x.shape, firsts, sizes, interior, strict=True)]
     return (pad(flipped, list(zip(firsts, highs, strict=True)), interior=interior),)
 
 
