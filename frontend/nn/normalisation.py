@@ -10,7 +10,7 @@ from dlc.frontend import initialisers
 from dlc.frontend.nn.linear import known_size
 from dlc.frontend.nn.module import Module, layer_name
 from dlc.frontend.parameter import Buffer, Parameter
-from dlc.ops import TRAINING, reshape, sqrt, stop_gradient, where
+from dlc.ops import TRAINING, maximum, reshape, size_of, sqrt, stop_gradient, where
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -61,8 +61,8 @@ class _BatchNorm(Module):
             y = y * _beside(self.weight.resolve((channels,), what), x) + _beside(
                 self.bias.resolve((channels,), what), x
             )
-        count = _count(x, axes)
-        unbiased = var * (count / (count - 1.0))
+        count = size_of(product(x.shape[a] for a in axes), x.dtype)
+        unbiased = var * (count / maximum(count - 1.0, 1.0))
         return y.with_updates(
             (self.running_mean.state, self._moved(running_mean, mean)),
             (self.running_var.state, self._moved(running_var, unbiased)),
