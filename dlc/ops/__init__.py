@@ -1,5 +1,7 @@
 """The op catalogue: one op, one definition, in one place. The functions here build nodes; nothing is computed."""
 
+from dlc.ops.contract import matmul
+from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.ops.definition import CATALOGUE, Kind, Op
 from dlc.ops.elementwise import (
     abs,
