@@ -49,8 +49,15 @@ class Kind(StrEnum):
 class Emitter(Protocol):
     """What an index map may ask of a backend that turns it into loop code. All values are expression texts."""
 
+    @property
+    def operands(self) -> int:
+        """How many operands there are."""
+
     def shape(self, operand: int) -> Shape:
         """The shape of an operand."""
+
+    def dtype(self, operand: int) -> str:
+        """The dtype of an operand."""
 
     def load(self, operand: int, index: Sequence[str]) -> str:
         """The element of an operand at an index; loads only where the index is within bounds."""

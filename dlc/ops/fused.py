@@ -13,7 +13,7 @@ loaded before any output is stored at that point, so that an output may take the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -39,7 +39,7 @@ def _listed(types: Sequence[Type]) -> str:
     return ", ".join(map(str, types)) or "nothing"
 
 
-def _fused_reference(*arrays: Any, body: BoundGraph) -> Any:
+def _fused_reference(*arrays: Any, body: Callable[..., Sequence[Any]]) -> Any:
     results = body(*arrays)
     return results[0] if len(results) == 1 else tuple(results)
 
