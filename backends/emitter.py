@@ -62,7 +62,7 @@ class LoopEmitter:
         self.scopes = [Scope()]
         self._ordinals = ordinals
         self._homes: dict[str, int] = {}
-        self._safe: dict[str, str] = {}
+        self._window_sizes = {size for n in ordinals for size in n.attrs.get("sizes", ()) if n.op.name == "windows"}
         self._counts = {"i": 0, "t": 0, "a": 0}
         self.checks = False
 
@@ -141,6 +141,10 @@ class LoopEmitter:
             self.dims[d] = f"n{len(self.dims)}"
         return self.dims[d]
 
+    def reduced_extent(self, d: DimLike) -> str:
+        """The length of a loop over a reduced axis; the size of a window is a literal, so that the loop unrolls."""
+        return str(d) if d in self._window_sizes else self.dim(d)
+
     def flat(self, index: Index, shape: Shape) -> str:
         """The row-major position of an index in a dense array."""
         terms = []
@@ -162,13 +166,15 @@ class LoopEmitter:
         """Report an index out of range in the status block; from here on 0 is read in its place."""
         self.checks = True
         holds, at, n = self.let(bare(condition)), self.let(bare(index)), self.let(bare(extent))
-        self.line(f"check({holds}, status, number, {self._ordinals.get(node, 0)}, {at}, {n})")
-        self._safe[at] = self.let(f"select({holds}, {at}, 0)")
+        scope = self.scopes[max(self.depth(holds), self._guard())]
+        if ("safe", at) not in scope.memo:
+            scope.lines.append(f"check({holds}, status, number, {self._ordinals.get(node, 0)}, {at}, {n})")
+            scope.memo[("safe", at)] = self.let(f"select({holds}, {at}, 0)")
 
     def checked(self, index: str) -> str:
         """An index, or what stands in for it since it was checked."""
         name = self.let(bare(index))
-        return self._safe.get(name, name)
+        return next((s.memo[("safe", name)] for s in self.scopes if ("safe", name) in s.memo), name)
 
     # ---- elements
 
@@ -244,7 +250,7 @@ class LoopEmitter:
         self.line(f"{total} = {initial(node)}")
         extent = product(x.shape[a] for a in groups[0])
         if len(groups) > 1:
-            with self.loop(self.dim(extent)) as i:
+            with self.loop(self.reduced_extent(extent)) as i:
                 part = self._accumulate(node, x, put(place, groups[0], i), groups[1:])
                 self.line(f"{total} = {combined(node, total, part)}")
         elif is_sum(node) and not (isinstance(extent, int) and extent <= CHUNK):
@@ -257,7 +263,7 @@ class LoopEmitter:
                     self.line(f"{part} = {combined(node, part, value, reorder=True)}")
                 self.line(f"{total} = {combined(node, total, part)}")
         else:
-            with self.loop(self.dim(extent), independent=True) as i:
+            with self.loop(self.reduced_extent(extent), independent=True) as i:
                 value = self.element(x, put(place, groups[0], i))
                 self.line(f"{total} = {combined(node, total, value, reorder=True)}")
         return total
@@ -309,7 +315,7 @@ def grouping(text: str) -> str:
 
 def narrowed(expression: str, dtype: str) -> str:
     """An arithmetic expression back in its dtype, where the arithmetic of small integers widens."""
-    plain = dtype in EXACT_WIDTH or expression.startswith(f"{dtype}(")
+    plain = dtype in EXACT_WIDTH or re.fullmatch(rf"{dtype}\(\w+\)", expression)
     return expression if plain else f"{dtype}({expression})"
 
 
@@ -342,6 +348,16 @@ class NodeEmitter:
     def operands(self) -> int:
         """How many operands there are."""
         return len(self._node.inputs)
+
+    @property
+    def operands(self) -> int:
+        """How many operands there are."""
+        return len(self._node.inputs)
+
+    def dtype(self, operand: int) -> str:
+        """The dtype of an operand."""
+        dtype: str = self._node.inputs[operand].dtype
+        return dtype
 
     def shape(self, operand: int) -> Shape:
         """The shape of an operand."""

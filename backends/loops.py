@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dlc.backends.axes import Reach, grouped, is_one, reach
-from dlc.backends.emitter import LoopEmitter, combined, constructor, initial, is_sum, put
+from dlc.backends.emitter import LoopEmitter, combined, constructor, initial, is_sum, literal, narrowed, put
 from dlc.dims import DimLike, product
 from dlc.errors import UnsupportedError
 from dlc.ir import Node, TensorType, TupleType
@@ -35,8 +35,6 @@ class KernelCode:
 
 
 Recipe = Callable[[LoopEmitter, Node, Sequence[Node], Sequence[str]], None]
-OPAQUE: dict[str, Recipe] = {}  # ops that have code of their own, by name
-CONTRACTIONS: dict[str, Recipe] = {}
 
 
 @lru_cache(maxsize=4096)
@@ -66,7 +64,7 @@ def emit_kernel(node: Node) -> KernelCode:
     for k, x in enumerate(heads):
         leaves.setdefault(x, f"p{k}")
     targets = [f"p{operands + k}" for k in range(len(outputs))]
-    ordinals = {n: i for i, n in enumerate(body.nodes)} if body else {}
+    ordinals = {n: i for i, n in enumerate(body.nodes if body else (node,))}
     emitter = LoopEmitter(leaves, ordinals)
     _recipe(node, body and heavy_node(body))(emitter, node, outputs, targets)
     types = [n.type for n in (*node.inputs, *outputs)]
@@ -88,8 +86,6 @@ def _recipe(node: Node, heavy: Node | None) -> Recipe:
     match root.op.kind:
         case Kind.REDUCE:
             return _reduction
-        case Kind.CONTRACT if root.op.name in CONTRACTIONS:
-            return CONTRACTIONS[root.op.name]
         case Kind.OPAQUE if root.op.name in OPAQUE:
             return OPAQUE[root.op.name]
         case Kind.ELEMENTWISE | Kind.VIEW | Kind.INDEX | Kind.FUSED:
@@ -232,3 +228,31 @@ def _local(k: LoopEmitter, heavy: Node, width: str) -> str:
 def _clear(k: LoopEmitter, heavy: Node, name: str, width: str) -> None:
     with k.loop(width, independent=True) as j:
         k.line(f"{name}[{j}] = {initial(heavy)}")
+
+
+# ---------------------------------------------------------------- ops with code of their own
+
+
+def _take_adjoint(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
+    """Zeros, then the slices of the cotangent added one after the other, in the order of the indices."""
+    g, indices = node.inputs
+    axis, size = node.attrs["axis"], node.attrs["size"]
+    lead, count, tail = product(g.shape[:axis]), product(indices.shape), product(g.shape[axis + len(indices.shape) :])
+    rows, n, length = k.dim(count), k.dim(size), k.dim(tail)
+    zero = literal(0, node.dtype)
+    with k.loop(k.dim(product(node.shape)), independent=True) as i:
+        k.line(f"{targets[0]}[{i}] = {zero}")
+    with k.loop(k.dim(lead)) as outer, k.loop(rows) as row:
+        at = k.let(f"int64({k.let(f'{k.leaves[indices]}[{row}]', loads=True)})")
+        holds = k.let(f"(0 <= {at}) & ({at} < {n})")
+        k.check(node, holds, at, n)
+        with k.block(f"if {holds}:", guard=True):
+            source = k.let(f"({outer} * {rows} + {row}) * {length}")
+            target = k.let(f"({outer} * {n} + {at}) * {length}")
+            with k.loop(length, independent=True) as i:
+                added = k.let(f"{k.leaves[g]}[{source} + {i}]", loads=True)
+                place = f"{targets[0]}[{target} + {i}]"
+                k.line(f"{place} = {narrowed(f'{place} + {added}', node.dtype)}")
+
+
+OPAQUE: dict[str, Recipe] = {"take_adjoint": _take_adjoint}
