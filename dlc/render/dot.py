@@ -7,6 +7,7 @@ apart; shapes and line styles say the same again, so that a picture also works i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from dlc.render.labels import html_text, plain, quoted
 from dlc.render.ladder import rungs, update_rungs
@@ -58,6 +59,8 @@ def dot_text(picture: Picture, *, rankdir: str = "TB", title: str | None = None)
     if ladder:
         for column in COLUMNS:
             members = [v for v in picture.vertices.values() if v.phase == column]
+            if column == "update":  # one box a parameter; frames around them would say nothing
+                members = [replace(v, module=()) for v in members]
             if members:
                 lines.append(f"  subgraph cluster_{column} {{ label=\"\"; style=invis")
                 lines.append(f"    head_{column} [label={quoted(column)}, shape=plaintext, fontsize=14]")

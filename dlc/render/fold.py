@@ -96,6 +96,8 @@ def collapse_updates(picture: Picture) -> Picture:
     if not groups:
         return picture
 
+    module = {e.head: picture.vertices[e.tail].module for e in picture.edges if e.kind == "update"}
+
     def box(members: Sequence[Vertex]) -> Vertex:
         targets = [v.lines[0] for v in members if v.role == "update"]
         ops = [n.op.name for v in members if v.role not in ("update", "state") for n in v.nodes]
@@ -103,7 +105,9 @@ def collapse_updates(picture: Picture) -> Picture:
         shown = targets[:4] + ([f"… {len(targets) - 4} more"] if len(targets) > 4 else [])
         lines = (*head, *shown, *([count(len(ops), "op")] if ops else []))
         role = "update" if targets else "folded" if ops else members[0].role
-        return replace(members[0], role=role, lines=lines, nodes=_nodes(members), module=(), tooltip=", ".join(ops[:20]))
+        path = next((module[v.id] for v in members if v.id in module), ())  # where its gradient was made
+        tip = plain(", ".join(ops), 200)
+        return replace(members[0], role=role, lines=lines, nodes=_nodes(members), module=path, tooltip=tip)
 
     merged = _merge(picture, groups, box)
     scalars = {v.id for v in merged.vertices.values() if v.phase == "update" and v.lines[0] == "shared by all updates"}
@@ -165,7 +169,7 @@ def _block_structure(picture: Picture, path: tuple[str, ...], members: Sequence[
     """What two modules share when they may be drawn as one: the boxes and the arrows among them, names left out."""
     number = {v.id: i for i, v in enumerate(members)}
     boxes = [
-        (v.role, v.phase, v.module[len(path) :], v.lines if v.role == "op" else v.lines[1:], [str(n.type) for n in v.nodes])
+        (v.role, v.phase, v.module[len(path) :], v.lines if v.role == "op" else None, [(n.op.name, str(n.type)) for n in v.nodes])
         for v in members
     ]
     arrows = sorted(
