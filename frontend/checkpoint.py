@@ -73,7 +73,8 @@ def read_checkpoint(path: PathLike) -> tuple[dict[str, Array], Any]:
     arrays, metadata = read_arrays(path)
     if metadata.get("format") != "dlc.checkpoint.1":
         raise FileFormatError(
-            f"{os.fspath(path)!r} is not a checkpoint of this version of dlc; weights alone are read by dlc.load(model, path)"
+            f"{os.fspath(path)!r} is not a checkpoint of this version of dlc; "
+            "weights alone are read by dlc.load(model, path)"
         )
     text = metadata.get("record", "")
     if metadata.get("digest") != _digest(arrays, text):

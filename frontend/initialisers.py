@@ -1,7 +1,7 @@
 """Initial values of parameters: He, Glorot, uniform, normal, constant; the same on every machine.
 
-An initialiser is a function ``(shape, words) -> float64 array``; `words(n)` gives n uniform 64-bit words of a stream that
-belongs to one parameter. The words come from Philox keyed by a digest of (seed, path): NumPy keeps that raw stream
+An initialiser is a function ``(shape, words) -> float64 array``; `words(n)` gives n uniform 64-bit words of a stream
+that belongs to one parameter. The words come from Philox keyed by a digest of (seed, path): NumPy keeps that raw stream
 fixed, while it may change `Generator`'s distributions (NEP 19).
 """
 

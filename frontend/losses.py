@@ -16,7 +16,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Any, targets: Any, axis: int = -1) -> Tensor:
-    """The mean of -log softmax(logits)[target]: logits float [..., C] (classes on `axis`), targets integer [...], 0-d result.
+    """The mean of -log softmax(logits)[target], 0-d: logits float [..., C] (classes on `axis`), targets integer [...].
 
     A target outside 0..C-1 raises `IndexOutOfRangeError` when the program runs.
 
@@ -88,7 +88,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def find_loss(loss: str | Loss) -> Loss:
-    """The loss called `loss`, or `loss` itself where it is a function. Raises `AttributeValueError` naming those that exist."""
+    """The loss called `loss`, or a function itself. Raises `AttributeValueError` naming those that exist."""
     if callable(loss):
         return loss
     if loss not in LOSSES:

@@ -1,6 +1,7 @@
 """Optimisers: each turns gradients into the parameters' new values, as nodes of the step's graph.
 
-The learning rate and the step count are 0-d state, so changing them recompiles nothing; the other settings are constants.
+The learning rate and the step count are 0-d state, so changing them recompiles nothing; the other settings are
+constants.
 """
 
 from __future__ import annotations

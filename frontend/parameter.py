@@ -76,8 +76,8 @@ class Parameter:
         if self._state is None:
             if not self.is_resolved:
                 raise GraphError(
-                    f"the shape of the parameter {self._name or '(unnamed)'!r} is not known before its module has seen an "
-                    "input; trace the model first: dlc.trace(model, dlc.input(...))",
+                    f"the shape of the parameter {self._name or '(unnamed)'!r} is not known before its module has seen "
+                    "an input; trace the model first: dlc.trace(model, dlc.input(...))",
                     where=here(),
                 )
             shape: tuple[int, ...] = self._shape  # type: ignore[assignment]
@@ -112,8 +112,9 @@ class Parameter:
         if not fits(self._shape, wanted):
             known = ", ".join("?" if d is None else str(d) for d in self._shape)
             raise ShapeError(
-                f"{what} needs the parameter {self._name or '(unnamed)'!r} of shape ({', '.join(map(str, wanted))}), but it "
-                f"has ({known}); give this layer inputs of the size it was made or first traced for, or use a layer of its own",
+                f"{what} needs the parameter {self._name or '(unnamed)'!r} of shape ({', '.join(map(str, wanted))}), "
+                f"but it has ({known}); give this layer inputs of the size it was made or first traced for, "
+                "or use another layer",
                 where=here(),
             )
         self._shape = wanted

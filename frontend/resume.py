@@ -42,8 +42,8 @@ class Position:
         before = (self.batch_size, self.samples, self.shuffle)
         if self.batch and now != before:
             raise ArgumentError(
-                "this run was interrupted in the middle of an epoch with batch_size={}, {} samples and shuffle={}; to go on "
-                "with it pass the same, not batch_size={}, {} samples and shuffle={}".format(*before, *now),
+                "this run was interrupted inside an epoch with batch_size={}, {} samples and shuffle={}; to go "
+                "on with it pass the same, not batch_size={}, {} samples and shuffle={}".format(*before, *now),
                 where=here(),
             )
         self.batch_size, self.samples, self.shuffle = now

@@ -15,7 +15,7 @@ from dlc.state import State
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: its module path, its costliest op, the type of what leaves it, and its parameters and multiply-adds."""
+    """One layer: its module path, its costliest op, the shape of what leaves it, its parameters and multiply-adds."""
 
     layer: str
     op: str

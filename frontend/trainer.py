@@ -117,9 +117,15 @@ class Trainer:
             self._describe(inputs, wanted)
             assert self._input is not None and self._target is not None
             self._step = train_step(
-                self.model, [self._input, self._target], self._reports["loss"], self.optimizer, [*self._reports.values()],
-                backend=self.backend, seed=self.seed, check_finite=self.check_finite,
-            )  # fmt: skip
+                self.model,
+                [self._input, self._target],
+                self._reports["loss"],
+                self.optimizer,
+                list(self._reports.values()),
+                backend=self.backend,
+                seed=self.seed,
+                check_finite=self.check_finite,
+            )
             self._step.step.assign(self._first_step)
         return self._step
 

@@ -14,13 +14,15 @@ from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
 Pair = int | tuple[int, int]
+Padding = Pair | tuple[tuple[int, int], tuple[int, int]] | str
 
 
 class Conv2d(Module):
     """2-d convolution (cross-correlation, as usual): x [N, in, H, W] -> y [N, out, H', W'] with
     H' = (H + 2 padding - dilation (kernel - 1) - 1) // stride + 1; weight [out, in / groups, kh, kw], bias [out].
 
-    `in_channels` None is told by the first input. `padding` is a number, a pair, or "same" (for stride 1) or "valid".
+    `in_channels` None is told by the first input. `padding` is an int, a pair, two
+    pairs (before, after), "same" or "valid".
     The weight starts normal by He's rule, the bias at 0.
 
     >>> import dlc
@@ -35,16 +37,16 @@ class Conv2d(Module):
         out_channels: int,
         kernel_size: Pair,
         stride: Pair = 1,
-        padding: Pair | str = 0,
+        padding: Padding = 0,
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
         dtype: Any = "float32",
     ) -> None:
         self.kernel_size = pair("kernel_size", kernel_size, least=1)
-        self.stride = pair("stride", stride, least=1)
-        self.dilation = pair("dilation", dilation, least=1)
-        self.padding = self._padding(padding)
+        self.stride = stride
+        self.dilation = dilation
+        self.padding = padding
         self.groups = groups
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels is not None and (groups < 1 or channels % groups):
@@ -54,24 +56,6 @@ class Conv2d(Module):
         inner = None if in_channels is None else in_channels // groups
         self.weight = Parameter((out_channels, inner, *self.kernel_size), initialisers.he_normal, dtype)
         self.bias = Parameter((out_channels,), initialisers.zeros, dtype) if bias else None
-
-    def _padding(self, padding: Pair | str) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(before, after) for each axis."""
-        if padding == "valid":
-            return (0, 0), (0, 0)
-        if padding == "same":
-            if self.stride != (1, 1):
-                raise AttributeValueError(
-                    f"Conv2d: padding='same' needs stride 1, not {self.stride}; give numbers", where=here()
-                )
-            spans = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-            return (spans[0] // 2, spans[0] - spans[0] // 2), (spans[1] // 2, spans[1] - spans[1] // 2)
-        if isinstance(padding, str):
-            raise AttributeValueError(
-                f"Conv2d: padding is a number, a pair, 'same' or 'valid', not {padding!r}", where=here()
-            )
-        p, q = pair("padding", padding, least=0)
-        return (p, p), (q, q)
 
     def forward(self, x: Any) -> Tensor:
         """x [N, in, H, W] -> [N, out, H', W']. Raises `ShapeError` where the channels are not what the weight has."""
@@ -94,13 +78,10 @@ class Conv2d(Module):
     def describe(self) -> str:
         """The arguments that are not the defaults."""
         outer, inner, *_ = self.weight.open_shape
-        text = f"{'?' if inner is None else inner * self.groups}, {outer}, kernel_size={self.kernel_size}, stride={self.stride}"
-        if self.padding != ((0, 0), (0, 0)):
-            text += f", padding={tuple(before for before, _ in self.padding)}"
-        if self.dilation != (1, 1):
-            text += f", dilation={self.dilation}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
+        text = f"{'?' if inner is None else inner * self.groups}, {outer}"
+        text += f", kernel_size={self.kernel_size}, stride={self.stride}"
+        given = (("padding", self.padding, 0), ("dilation", self.dilation, 1), ("groups", self.groups, 1))
+        text += "".join(f", {name}={value!r}" for name, value, default in given if value != default)
         return text + ("" if self.bias is not None else ", bias=False")
 
 

@@ -15,7 +15,7 @@ from dlc.provenance import here
 
 
 class Embedding(Module):
-    """Row i of the weight for each index i: integer [...] -> [..., embedding_dim]; weight [num_embeddings, embedding_dim].
+    """Row i of the weight [num_embeddings, embedding_dim] for each index i: integer [...] -> [..., embedding_dim].
 
     The weight starts normal with variance 1. An index out of range raises `IndexOutOfRangeError` when the program runs.
 

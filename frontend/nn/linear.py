@@ -49,14 +49,14 @@ class Linear(Module):
 
 
 def known_size(layer: Module, x: Tensor, axis: int, what: str) -> int:
-    """The size of an axis that a layer's weights depend on. Raises `ShapeError` where there is none, or it is a named dim."""
+    """The size of an axis that a layer's weights depend on. Raises `ShapeError` where it is missing or a named dim."""
     if x.ndim < -axis or x.ndim <= axis:
         raise ShapeError(f"{layer_name(layer)} takes a tensor with {what}, not {x.type}", where=here())
     size = x.shape[axis]
     if not isinstance(size, int):
         raise ShapeError(
-            f"{layer_name(layer)} makes weights of the size of axis {axis}, but in {x.type} that is the named dim {size}; "
-            "give the input a plain number there",
+            f"{layer_name(layer)} makes weights of the size of axis {axis}, but in {x.type} that is the named dim "
+            f"{size}; give the input a plain number there",
             where=here(),
         )
     return size

@@ -146,8 +146,8 @@ class Module:
     def load_state_dict(self, values: Mapping[str, Any], strict: bool = True) -> None:
         """Copy `values` into the parameters and buffers; names and layouts are torch's. All or nothing.
 
-        Raises `ArgumentError` listing what is missing, unexpected or of another shape; without `strict`, only the latter.
-        torch's "num_batches_tracked" is ignored.
+        Raises `ArgumentError` listing what is missing, unexpected or of another shape; without
+        `strict`, only the latter. torch's "num_batches_tracked" is ignored.
         """
         arrays = {name: np.asarray(value) for name, value in values.items()}
         problems = self.misfits(arrays, strict)

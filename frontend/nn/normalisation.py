@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dlc.dims import product
 from dlc.errors import ShapeError
 from dlc.frontend import initialisers
 from dlc.frontend.nn.linear import known_size

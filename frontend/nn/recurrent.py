@@ -94,8 +94,9 @@ class LSTM(Module):
             ) from None
         for name, s in (("h", h), ("c", c)):
             if s.shape != shape:
+                wanted = ", ".join(map(str, shape))
                 raise ShapeError(
-                    f"{layer_name(self)}: the state {name} is {s.type}, but the input needs [{', '.join(map(str, shape))}]",
+                    f"{layer_name(self)}: the state {name} is {s.type}, but the input needs [{wanted}]",
                     where=here(),
                 )
         return h, c
