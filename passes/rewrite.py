@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import numpy as np
 
 from dlc.errors import DlcError, RuleError
 from dlc.ir import Graph, Node, TensorType, Wildcard, attribute_key, inherit_origins, make_node, same_op
+from dlc.ops.definition import Op
 from dlc.ops.leaves import INPUT, InputLeaf
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import Origin, written_at
@@ -52,24 +54,35 @@ class Rule:
         """The ways that the pattern fits `node`: for each the nodes and attribute values by name."""
         return _match(self, self.pattern, node, {})
 
-    def apply(self, node: Node, handle: Callable[[Node], Tensor]) -> Node | None:
-        """What `node` becomes, or None where the rule does not apply. Raises `RuleError` if the types differ."""
+    def may_match(self, ops: tuple[Op, ...]) -> bool:
+        """Whether a node of the pattern's op on operands of these ops could match: a cheap test before the real one."""
+        wanted = tuple(None if x.op is INPUT else x.op for x in self.pattern.inputs)
+        orders = (ops, ops[::-1]) if self.pattern.op.commutative else (ops,)
+        return any(
+            len(wanted) == len(found) and all(w is None or w is o for w, o in zip(wanted, found, strict=True))
+            for found in orders
+        )
+
+    def apply(self, node: Node, origin: Origin | None = None) -> Node | None:
+        """What `node` becomes, or None where the rule does not apply. Raises `RuleError` if the types differ.
+
+        New nodes are written at `origin`, that of the node which they stand for.
+        """
         for binding in self.matches(node):
-            values = {k: handle(v) if isinstance(v, Node) else v for k, v in binding.items()}
-            values["result"] = handle(node)
-            if self.where is not None and not self._call(self.where, values):
-                continue
-            made = self._call(self.replacement, values)
-            if made is None:
-                continue
-            new = wrap(made).node
+            values = {k: Tensor(v, origin) if isinstance(v, Node) else v for k, v in binding.items()}
+            values["result"] = Tensor(node, origin)
+            with written_at(origin):
+                if self.where is not None and not self._call(self.where, values):
+                    continue
+                made = self._call(self.replacement, values)
+                new = node if made is None else wrap(made).node
             if new is node:
                 continue
             if new.type != node.type:
                 raise RuleError(
                     f"the rule {self.name} ({self.place}) replaces {node!r} by {new!r}: the types differ. "
                     "Guard it with where=, or make the replacement of the same type",
-                    where=handle(node).origin,
+                    where=origin,
                 )
             return new
         return None
@@ -239,16 +252,22 @@ def _fits(wanted: str | Sequence[str] | TensorType | None, node: Node) -> bool:
 
 
 def _same_value(wanted: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bool:
-    """Whether all elements of `value` are the 0-d `wanted`, or the arrays are equal; by value and sign, whatever the dtype."""
-    if wanted.ndim and wanted.shape != value.shape:
-        return False
-    if not value.size or (wanted.dtype.kind == "b") != (value.dtype.kind == "b"):
-        return False
-    if value.size > 1 and not wanted.ndim and value.flat[0] != value.flat[-1]:
-        return False  # cheap for large arrays
-    a, b = (x.astype(np.float64) if x.dtype.kind == "f" else x for x in (wanted, value))
-    same = (a == b) | ((a != a) & (b != b))
-    return bool(np.all(same & (np.signbit(a) == np.signbit(b)) if "b" not in (a.dtype.kind, b.dtype.kind) else same))
+    """Whether all elements of `value` are the 0-d `wanted` (or the arrays are equal): by value and sign of zero, whatever
+    the dtype, but no bool is a number."""
+    if wanted.ndim == 0:
+        if value.size == 0 or (value.size > 1 and value.flat[0] != value.flat[-1]):  # cheap for large arrays
+            return False
+        if value.size > 1 and not (value == value.flat[0]).all():
+            return False
+        return _scalar_key(wanted.item()) == _scalar_key(value.flat[0].item())
+    same = wanted.shape == value.shape and wanted.dtype.kind == value.dtype.kind
+    return same and all(_scalar_key(a) == _scalar_key(b) for a, b in zip(wanted.ravel().tolist(), value.ravel().tolist(), strict=True))
+
+
+def _scalar_key(value: bool | int | float) -> Any:
+    if value == 0 and not isinstance(value, bool):
+        return str(math.copysign(1.0, value))
+    return "nan" if value != value else (isinstance(value, bool), value)
 
 
 # ---------------------------------------------------------------- the engine
@@ -260,11 +279,10 @@ class Rewriter:
     def __init__(self, name: str, rules: Sequence[Rule]) -> None:
         self.__name__ = name
         self.rules = tuple(rules)
-        self._by_op: dict[str, list[Rule]] = {}
+        self._candidates: dict[tuple[Op, tuple[Op, ...]], tuple[Rule, ...]] = {}
         for r in self.rules:
             if not isinstance(r, Rule):
                 raise RuleError(f"{name}: {r!r} is not a rule; make it with @passes.rule(pattern)")
-            self._by_op.setdefault(r.pattern.op.name, []).append(r)
 
     def __repr__(self) -> str:
         return f"<pass {self.__name__}: {', '.join(r.name for r in self.rules)}>"
@@ -273,8 +291,14 @@ class Rewriter:
         return self._run(graph, {})
 
     def candidates(self, node: Node) -> Sequence[Rule]:
-        """The rules whose pattern has the op of `node` at its root."""
-        return self._by_op.get(node.op.name, ())
+        """The rules that may fit `node` by its op and its operands' ops, which is all that most nodes need looked at."""
+        operands = tuple([x.op for x in node.inputs])
+        key = (node.op, operands)
+        found = self._candidates.get(key)
+        if found is None:
+            rules = [r for r in self.rules if r.pattern.op is node.op]
+            found = self._candidates[key] = tuple(r for r in rules if r.may_match(operands))
+        return found
 
     def _run(self, graph: Graph, done: dict[int, Graph]) -> Graph:
         if id(graph) not in done:
@@ -359,8 +383,7 @@ class _Sweep:
             if any(attrs[k] is not v for k, v in node.attrs.items()):
                 return make_node(node.op, node.inputs, attrs), None
         for r in self.rewriter.candidates(node):
-            with written_at(self.origin):
-                new = r.apply(node, self._handle)
+            new = r.apply(node, self.origin)
             if new is not None:
                 self.hits[r.name] += 1
                 if self.hits.total() > self.budget:
@@ -370,9 +393,6 @@ class _Sweep:
                     )
                 return new, r
         return node, None
-
-    def _handle(self, node: Node) -> Tensor:
-        return Tensor(node, self.origin)
 
     def _check_no_loop(self, needed: Sequence[Node]) -> None:
         """A node that needs itself to become normal would go round for ever."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlc.dims import Dim, shape_of
 from dlc.dtypes import dtype_name
-from dlc.errors import DTypeError
+from dlc.errors import AttributeValueError, DTypeError
 from dlc.ir import Leaf, Literal, TensorType, TupleType
 from dlc.ops.definition import Kind, Op, build, register
 from dlc.ops.tensor import Tensor, wrap
@@ -43,6 +43,10 @@ def _constant_type(*, value: Literal) -> TensorType:
 
 
 def _item_type(source: TupleType, *, index: int) -> TensorType:
+    if not isinstance(source, TupleType):
+        raise AttributeValueError(f"item takes one of several results, and {source} is one alone")
+    if not 0 <= index < len(source.items):
+        raise AttributeValueError(f"item {index} of {source} does not exist")
     return source.items[index]
 
 
