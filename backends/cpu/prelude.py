@@ -17,7 +17,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, models, register_model
 
 from dlc import dtypes
-from dlc.backends.cpu import vector_math
+from dlc.backends.cpu import philox, vector_math
 from dlc.backends.cpu.vector_math import llvm
 
 ACCESS = "dlc.access"  # marks accesses that iterations of an independent loop do not share
@@ -441,3 +441,11 @@ def select(typingctx: Any, condition: Any, x: Any, y: Any) -> Any:
     if types.unliteral(y) != kind:
         return None
     return kind(types.boolean, kind, kind), lambda context, b, sig, values: b.select(*values)
+
+
+@name
+@intrinsic
+def random_word(typingctx: Any, seed: Any, step: Any, site: Any, index: Any, word: Any) -> Any:
+    """32 random bits, held as uint64: word 0 to 3 of an element's draw."""
+    places = (types.int64,) * 4
+    return types.uint64(types.uint64, *places), lambda context, b, sig, values: philox.random_word(b, *values)
