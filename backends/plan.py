@@ -121,14 +121,13 @@ class Plan:
 
     def arena(self, bindings: Mapping[str, int]) -> Arena:
         """Where the buffers lie when the named dims have these values."""
-        known: dict[DimLike, int] = {}
-        for b in self.buffers:
-            if b.nbytes not in known:
-                known[b.nbytes] = evaluate(b.nbytes, bindings)
-        return allocate([known[b.nbytes] for b in self.buffers], [b.start for b in self.buffers], [b.end for b in self.buffers])
+        known = {nbytes: evaluate(nbytes, bindings) for nbytes in {b.nbytes for b in self.buffers}}
+        sizes = [known[b.nbytes] for b in self.buffers]
+        return allocate(sizes, [b.start for b in self.buffers], [b.end for b in self.buffers])
 
     def __str__(self) -> str:
-        lines = [f"plan: {len(self.kernels)} kernel calls, {len(self.buffers)} buffers, {len(self.constants)} constants"]
+        counts = (f"{len(self.kernels)} kernel calls", f"{len(self.buffers)} buffers", f"{len(self.constants)} constants")
+        lines = [f"plan: {', '.join(counts)}"]
         depth = 1
         for position, step in enumerate(self.steps):
             depth -= isinstance(step, NextStep)
@@ -153,9 +152,11 @@ def _step_text(plan: Plan, step: Step) -> str:
 
     match step:
         case KernelStep(node=node, places=places):
-            count = len(node.inputs)
-            ops = [n.op.name for n in node.attrs["body"].nodes if is_kernel(n)] if node.op.kind is Kind.FUSED else [node.op.name]
-            return f"{', '.join(map(text, places[count:]))} = {'+'.join(ops)}({', '.join(map(text, places[:count]))})  : {node.type}"
+            inner = node.attrs["body"].nodes if node.op.kind is Kind.FUSED else (node,)
+            ops = "+".join([n.op.name for n in inner if is_kernel(n)])
+            names = [text(place) for place in places]
+            operands, results = names[: len(node.inputs)], names[len(node.inputs) :]
+            return f"{', '.join(results)} = {ops}({', '.join(operands)})  : {node.type}"
         case CopyStep(source, target, nbytes):
             return f"{text(target)} = copy({text(source)})  : {nbytes} bytes"
         case CommitStep():

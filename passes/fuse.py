@@ -15,21 +15,24 @@ from dataclasses import dataclass, field
 
 from dlc.ir import Graph, Node, TensorType, inherit_origins, make_node, same_op
 from dlc.ops.definition import Kind
-from dlc.ops.fused import FUSED, HEAVY, can_fail
+from dlc.ops.fused import FUSED, HEAVY
 from dlc.ops.leaves import ITEM
-from dlc.passes.fused_bodies import build_body
+from dlc.passes.fused_bodies import build_body, is_inline_constant
 
 MAX_MEMBERS = 64  # nodes in one kernel: beyond it code grows and nothing is gained
 MAX_COPIES = 4  # copied ops in a row, so that copying stays linear in the size of the graph
 
-CHEAP = frozenset(
-    "add subtract multiply masked_multiply negative abs sign maximum minimum relu equal not_equal less less_equal greater "
-    "greater_equal isnan isfinite where astype bitwise_and bitwise_or bitwise_xor bitwise_invert".split()
-)
-FREE_VIEWS = frozenset("permute_dims broadcast_to slice windows stop_gradient reshape".split())
-READ_ONCE = frozenset("pad fold concat".split())  # index ops that read every element of an operand at most once
-ROOTS_ONLY = frozenset("fold concat".split())  # index ops whose code is too large to be inlined
-POINTWISE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.INDEX)
+# fmt: off
+CHEAP = frozenset((
+    "abs", "add", "astype", "bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "equal", "greater",
+    "greater_equal", "iota", "isfinite", "isnan", "less", "less_equal", "masked_multiply", "maximum", "minimum",
+    "multiply", "negative", "not_equal", "relu", "sign", "size_of", "subtract", "where",
+))
+# fmt: on
+READ_ONCE = frozenset(("pad", "fold", "concat"))  # index ops that read every element of an operand at most once
+ROOTS_ONLY = frozenset(("fold", "concat"))  # index ops whose code is too large to be inlined
+ALIASES = frozenset(("reshape", "stop_gradient"))  # other names for the bytes of their operand
+COMPUTED = (Kind.ELEMENTWISE, Kind.VIEW, Kind.INDEX, *HEAVY)
 
 Place = object  # identifies the index at which a member is evaluated; equal places, equal index
 SEVERAL = "several"  # a member that is evaluated at more than one index
@@ -142,11 +145,6 @@ def _with_fused_bodies(node: Node, done: dict[Graph, Graph]) -> Node:
 # ---------------------------------------------------------------- grouping
 
 
-def is_inline_constant(node: Node) -> bool:
-    """Whether `node` is a constant of one element, which kernels hold in their text."""
-    return node.op.name == "constant" and node.attrs["value"].array.size == 1
-
-
 def is_unit_reshape(node: Node) -> bool:
     """Whether `node` is a reshape that only adds or drops axes of size 1."""
     return node.op.name == "reshape" and _without_units(node.type) == _without_units(node.inputs[0].type)
@@ -192,8 +190,9 @@ class _Grouping:
         if reason is None:
             return
         self.refused[node] = reason
-        if node.op.kind in (*POINTWISE, *HEAVY) and not (node.op.name == "reshape"):
-            group = Group(node, [node], {node: Member(object())}, node if node.op.kind in HEAVY else None, node.op.can_fail)
+        if node.op.kind in COMPUTED and node.op.name not in ALIASES:
+            heavy = node if node.op.kind in HEAVY else None
+            group = Group(node, [node], {node: Member(object())}, heavy, node.op.can_fail)
             group.only_elementwise = node.op.kind is Kind.ELEMENTWISE
             self.by_root[node] = group
             self.homes[node] = [group]
@@ -203,12 +202,12 @@ class _Grouping:
         users = self.users[node]
         if not users:
             return "it is a result of the program"
-        if node.op.kind not in (*POINTWISE, *HEAVY):
+        if node.op.kind not in COMPUTED:
             return f"{node.op.name} has a kernel of its own"
         if node.op.name in ROOTS_ONLY:
             return f"{node.op.name} is the root of its kernel"
-        if node.op.name == "reshape" and not is_unit_reshape(node):
-            return "a reshape between other axes is another name for the same bytes"
+        if node.op.name in ALIASES and not self._is_index_map(node):
+            return "it is another name for the bytes of its operand"
         targets: dict[Group, None] = {}
         for user in users:
             homes = self.homes.get(user)
@@ -230,6 +229,11 @@ class _Grouping:
             self._add(node, group, member)
         self.homes[node] = list(targets)
         return None
+
+    def _is_index_map(self, node: Node) -> bool:
+        """Whether a reshape is worth computing in a kernel: it moves axes of size 1 only, and what it names is computed."""
+        below = node.inputs[0]
+        return below.op.kind in COMPUTED and (node.op.name != "reshape" or is_unit_reshape(node))
 
     def _may_be_result(self, node: Node, group: Group) -> bool:
         """Whether `node`, an output or new state value, may be a further result of the one group that reads it."""
@@ -253,7 +257,7 @@ class _Grouping:
         if isinstance(reason := self._fits_users(node, group, inside, place), str):
             return reason
         if repeated and node.op.kind is not Kind.VIEW:
-            if node.type.size == 1:
+            if node.type.size == 1 and node.inputs:
                 return "it is one element, computed once"
             if not (_is_unary(node) and node.op.name in CHEAP):
                 return "the kernel would compute it more than once"
@@ -303,7 +307,7 @@ class _Grouping:
         elif group.heavy is None and not (node.op.kind is Kind.ELEMENTWISE and member.place is group.place):
             group.only_elementwise = False
         group.members[node] = member
-        group.fails = group.fails or can_fail(node)
+        group.fails = group.fails or node.op.can_fail
         if node in self.roots:
             group.results.append(node)
 
@@ -332,13 +336,11 @@ def _is_unary(node: Node) -> bool:
 
 
 def _may_be_copied(node: Node) -> bool:
-    if node.op.kind is Kind.VIEW:
-        return True
-    return node.op.kind is Kind.ELEMENTWISE and node.op.name in CHEAP and _is_unary(node)
+    return node.op.kind is Kind.VIEW or (node.op.name in CHEAP and _is_unary(node))
 
 
 def _eject_outer_reshapes(group: Group) -> None:
-    """A reshape of a value from outside is another name for its bytes: read that, instead of computing an index map."""
+    """A reshape of a value from outside is another name for its bytes: read that instead of computing indices."""
     for node in reversed(list(group.members)):
-        if node.op.name == "reshape" and node is not group.root and node.inputs[0] not in group.members:
+        if node.op.name in ALIASES and node is not group.root and node.inputs[0] not in group.members:
             del group.members[node]

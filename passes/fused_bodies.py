@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-from dlc.ir import Graph, Node, attribute_key, make_node, same_op, topological
+from dlc.ir import Graph, Node, attribute_key, make_node, same_op
 from dlc.ops.definition import Kind
 from dlc.ops.leaves import INPUT, InputLeaf
 
@@ -17,9 +17,8 @@ WITH_LITERALS = (Kind.ELEMENTWISE, Kind.VIEW, Kind.INDEX)  # kinds whose kernels
 
 def build_body(results: Sequence[Node], members: Container[Node]) -> tuple[tuple[Node, ...], Graph | None]:
     """The operands and the body of a group; the body is None where it would hold one node and no constant."""
-    order, literals = _inner_nodes(results, members)
-    if len(order) == 1 and not literals:
-        return (), None
+    order = _operands_first(results, members)
+    barred = {x for n in order if n.op.kind not in WITH_LITERALS for x in n.inputs}
     numbers: dict[Node, Any] = {}
     operands: list[Node] = []
     lines: list[Any] = []
@@ -27,14 +26,16 @@ def build_body(results: Sequence[Node], members: Container[Node]) -> tuple[tuple
         for x in node.inputs:
             if x in numbers:
                 continue
-            if x in literals:
-                numbers[x] = ("literal", attribute_key(x.attrs["value"]))
+            if x not in barred and is_inline_constant(x):
+                numbers[x] = ("literal", x.attrs["value"].key)
             else:
                 numbers[x] = ("operand", len(operands))
                 operands.append(x)
-        attrs = tuple([(k, attribute_key(v)) for k, v in sorted(node.attrs.items())])
+        attrs = tuple([(k, attribute_key(v)) for k, v in sorted(node.attrs.items())]) if node.attrs else ()
         lines.append((node.op.name, attrs, tuple([numbers[x] for x in node.inputs])))
         numbers[node] = len(lines)
+    if len(order) == 1 and len(numbers) == len(operands) + 1:
+        return (), None
     key = (tuple(lines), tuple([x.type for x in operands]), tuple([numbers[r] for r in results]))
     body = _bodies.get(key)
     if body is None:
@@ -42,15 +43,25 @@ def build_body(results: Sequence[Node], members: Container[Node]) -> tuple[tuple
     return tuple(operands), body
 
 
-def _inner_nodes(results: Sequence[Node], members: Container[Node]) -> tuple[list[Node], set[Node]]:
-    """The members that the results need, operands first, and the constants that they hold as text."""
-    order = [n for n in topological(results, stop=lambda n: n not in members) if n in members]
-    literals: set[Node] = set()
-    barred: set[Node] = set()
-    for node in order:
-        constants = [x for x in node.inputs if x.op.name == "constant" and x.attrs["value"].array.size == 1]
-        (literals if node.op.kind in WITH_LITERALS else barred).update(constants)
-    return order, literals - barred
+def is_inline_constant(node: Node) -> bool:
+    """Whether `node` is a constant of one element, which kernels hold in their text."""
+    return node.op.name == "constant" and node.attrs["value"].array.size == 1
+
+
+def _operands_first(results: Sequence[Node], members: Container[Node]) -> list[Node]:
+    """The members that the results need, in an order that depends on their structure alone."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(results)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend([(x, False) for x in reversed(node.inputs) if x in members and x not in seen])
+    return order
 
 
 def _build(results: Sequence[Node], order: Sequence[Node], operands: Sequence[Node]) -> Graph:

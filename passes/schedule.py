@@ -1,4 +1,4 @@
-"""The order in which kernels run: deterministic, low in memory, and with every write to state after what it must follow.
+"""The order in which kernels run: deterministic, low in memory, every write to state after what it must follow.
 
 Values are visited depth first. Roots come in the order of their depth, so that a parameter's update runs as soon as its
 gradient is there; among operands the deepest comes first, so that short branches start right before their use.
@@ -55,7 +55,7 @@ def _inputs_read_in_place(body: Graph) -> tuple[bool, ...]:
     same: dict[Node, bool] = {}
     for node in reversed(body.nodes):
         same[node] = all(
-            same[u] and (u.op.kind is Kind.ELEMENTWISE and u.shape == node.shape or u.op.name == "stop_gradient")
+            same[u] and ((u.op.kind is Kind.ELEMENTWISE and u.shape == node.shape) or u.op.name == "stop_gradient")
             for u in body.users[node]
         )
     return tuple(same[n] for n in body.inputs)
@@ -64,9 +64,11 @@ def _inputs_read_in_place(body: Graph) -> tuple[bool, ...]:
 def may_overwrite(node: Node, position: int, result: int) -> bool:
     """Whether `node`'s kernel may write its result number `result` over its operand number `position`."""
     operand, target = node.inputs[position].type, result_types(node)[result]
-    if operand != target or root_kind(node) is not Kind.ELEMENTWISE:
+    if operand != target:
         return False
-    return node.op.kind is not Kind.FUSED or _inputs_read_in_place(node.attrs["body"])[position]
+    if node.op.kind is Kind.FUSED:  # a contraction may add to its result in several rounds
+        return root_kind(node) is not Kind.CONTRACT and _inputs_read_in_place(node.attrs["body"])[position]
+    return node.op.kind is Kind.ELEMENTWISE
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def schedule(graph: Graph) -> Schedule:
             if x in readers:
                 readers[x].append(k)
     while True:
-        order, conflicts = _depth_first(_roots(graph, operands, depth, failing, direct), operands, depth, failing, direct, readers)
+        roots = _roots(graph, operands, depth, failing, direct)
+        order, conflicts = _depth_first(roots, operands, depth, failing, direct, readers)
         if not conflicts:
             break
         for state in conflicts:
@@ -140,8 +143,9 @@ def _roots(
     failing: Sequence[Node],
     direct: Mapping[Node, Value],
 ) -> list[Node]:
-    """Where the search starts, shallow first. If something deep can fail, updates wait until all gradients are there."""
-    roots = sorted(dict.fromkeys(v.node for v in map(value_of, graph.roots) if is_kernel(v.node)), key=depth.__getitem__)
+    """Where the search starts, shallow first. If something deep can fail, updates wait until gradients are there."""
+    needed = dict.fromkeys(v.node for v in map(value_of, graph.roots) if is_kernel(v.node))
+    roots = sorted(needed, key=depth.__getitem__)
     writers = {value.node for value in direct.values()}
     if not writers or max((depth[k] for k in failing), default=0) <= min(depth[w] for w in writers):
         return roots

@@ -30,8 +30,8 @@ class CpuBackend:
         found: list[tuple[Node, str]] = []
         for node in graph.nodes:
             if node.op.kind is Kind.LOOP:
-                bodies = [v for v in node.attrs.values() if isinstance(v, Graph)]
-                found += [(node, f"{inner.op.name}: {reason}") for body in bodies for inner, reason in self.unsupported(body)]
+                for body in [v for v in node.attrs.values() if isinstance(v, Graph)]:
+                    found += [(node, f"{inner.op.name}: {reason}") for inner, reason in self.unsupported(body)]
             elif node.op.name == "ambient":
                 found.append((node, "the compiler has not bound it"))
             elif is_kernel(node) and (reason := reason_against(node)) is not None:

@@ -33,16 +33,12 @@ _NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _HEAD = object.__basicsize__  # a NumPy array's data pointer is the first field after Python's object head
 
 
-def _read_pointer(address: int) -> int:
-    return ctypes.c_size_t.from_address(address).value
-
-
 def _address_by_interface(array: Array) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
 
 
-def _address_by_layout(array: Array, read: Callable[[int], Any] = ctypes.c_size_t.from_address, head: int = _HEAD) -> int:
+def _address_by_layout(array: Array, read: Any = ctypes.c_size_t.from_address, head: int = _HEAD) -> int:
     address: int = read(id(array) + head).value
     return address
 
@@ -113,7 +109,8 @@ class CpuExecutable:
         addresses = self._timed("compile", lambda: dict(zip(sources, compile_kernels(list(sources)), strict=True)))
         self.seconds["emit"] = emitter.seconds
         self.seconds["plan"] -= emitter.seconds
-        self.kernels = tuple(KernelSource(f"kernel{i}", s, tuple(nodes)) for i, (s, nodes) in enumerate(sources.items()))
+        named = enumerate(sources.items())
+        self.kernels = tuple([KernelSource(f"kernel{i}", source, tuple(nodes)) for i, (source, nodes) in named])
         self.arguments = Arguments(self.plan)
         self.table = table_of(self.plan, self.arguments, addresses)
         self._run = _NATIVE(dispatcher())

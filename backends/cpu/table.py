@@ -6,7 +6,7 @@ once per binding of the named dims.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -90,5 +90,8 @@ class Arguments:
 def table_of(plan: Plan, args: Arguments, addresses: Mapping[str, int]) -> np.ndarray[Any, Any]:
     """One row a step: what to run, and where its arguments begin."""
     codes = {CopyStep: COPY, CommitStep: COMMIT, LoopStep: LOOP, NextStep: NEXT}
-    what: Sequence[int] = [addresses[s.code.source] if isinstance(s, KernelStep) else codes[type(s)] for s in plan.steps]
-    return np.array([what, args.first], np.int64).T.copy() if plan.steps else np.zeros((0, 2), np.int64)
+    rows = [
+        (addresses[step.code.source] if isinstance(step, KernelStep) else codes[type(step)], first)
+        for step, first in zip(plan.steps, args.first, strict=True)
+    ]
+    return np.array(rows, np.int64).reshape(-1, 2)
