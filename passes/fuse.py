@@ -120,6 +120,7 @@ def _fuse(graph: Graph, done: dict[Graph, Graph]) -> Graph:
 
 def _outside(graph: Graph, groups: dict[Node, Group]) -> set[Node]:
     """The nodes that still exist beside the groups' members."""
+    owners = {result: group for group in groups.values() for result in group.results}
     needed: set[Node] = set(graph.inputs) | {state for state, _ in graph.updates}
     stack = [*graph.roots]
     while stack:
@@ -127,10 +128,11 @@ def _outside(graph: Graph, groups: dict[Node, Group]) -> set[Node]:
         if node in needed:
             continue
         needed.add(node)
-        group = groups.get(node)
+        group = owners.get(node)
         if group is None:
             stack.extend(node.inputs)
         else:
+            stack.append(group.root)
             stack.extend(x for n in group.members for x in n.inputs if x not in group.members)
     return needed
 
