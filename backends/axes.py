@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlc.dims import DimLike, Shape, product
@@ -69,6 +69,15 @@ def reach(node: Node, leaves: Mapping[Node, object], places: Places | None = Non
             continue
         stack.extend(_below(x, at, found))
     return found
+
+
+def merged(reaches: Iterable[Reach]) -> Reach:
+    """What several walks found, as one."""
+    total = Reach()
+    for found in reaches:
+        total.operands += found.operands
+        total.irregular |= found.irregular
+    return total
 
 
 def _below(x: Node, at: Places, found: Reach) -> Iterator[tuple[Node, Places]]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dlc.backends.axes import Reach, grouped, is_one, reach
+from dlc.backends.axes import Reach, grouped, is_one, merged, reach
+from dlc.backends.contractions import CONTRACTIONS
 from dlc.backends.emitter import LoopEmitter, combined, constructor, initial, is_sum, literal, narrowed, put
+from dlc.backends.nests import nest, store
 from dlc.dims import DimLike, product
 from dlc.errors import UnsupportedError
 from dlc.ir import Node, TensorType, TupleType
@@ -86,6 +88,8 @@ def _recipe(node: Node, heavy: Node | None) -> Recipe:
     match root.op.kind:
         case Kind.REDUCE:
             return _reduction
+        case Kind.CONTRACT if root.op.name in CONTRACTIONS:
+            return CONTRACTIONS[root.op.name]  # type: ignore[no-any-return]
         case Kind.OPAQUE if root.op.name in OPAQUE:
             return OPAQUE[root.op.name]
         case Kind.ELEMENTWISE | Kind.VIEW | Kind.INDEX | Kind.FUSED:
@@ -117,44 +121,6 @@ def _map(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[
     groups = grouped(range(len(shape)), shape, found)
     with nest(k, ["0"] * len(shape), groups, shape) as index:
         store(k, outputs, targets, index)
-
-
-def merged(reaches: Sequence[Reach] | object) -> Reach:
-    """What several walks found, as one."""
-    total = Reach()
-    for found in reaches:  # type: ignore[attr-defined]
-        total.operands += found.operands
-        total.irregular |= found.irregular
-    return total
-
-
-class nest:
-    """Independent loops over groups of axes, one inside the other; gives the index inside them."""
-
-    def __init__(self, k: LoopEmitter, index: list[str], groups: Sequence[Sequence[int]], shape: Sequence[DimLike], independent: bool = True) -> None:
-        self.k, self.index, self.groups, self.shape, self.independent = k, index, groups, shape, independent
-        self.open: list[object] = []
-
-    def __enter__(self) -> list[str]:
-        index = self.index
-        for group in self.groups:
-            loop = self.k.loop(self.k.dim(product(self.shape[a] for a in group)), independent=self.independent)
-            index = put(index, group, loop.__enter__())
-            self.open.append(loop)
-        return index
-
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None:
-            for loop in reversed(self.open):
-                loop.__exit__(None, None, None)  # type: ignore[attr-defined]
-
-
-def store(k: LoopEmitter, outputs: Sequence[Node], targets: Sequence[str], index: Sequence[str]) -> None:
-    """Compute the outputs' elements at an index, then store them."""
-    values = [k.element(n, index) for n in outputs]
-    places = [f"{target}[{k.flat(index, n.shape)}]" for n, target in zip(outputs, targets, strict=True)]
-    for place, value in zip(places, values, strict=True):
-        k.line(f"{place} = {value}")
 
 
 # ---------------------------------------------------------------- reductions

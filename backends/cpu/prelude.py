@@ -419,6 +419,7 @@ def _isfinite(b: Any, kind: Any, x: Any) -> Any:
 
 _elementary("accumulate", 2, _accumulate)
 _elementary("lesser", 2, lambda b, kind, x, y: b.select(b.icmp_signed("<", x, y), x, y))  # of dims and indices
+_elementary("greater", 2, lambda b, kind, x, y: b.select(b.icmp_signed(">", x, y), x, y))
 _elementary("maximum", 2, _extremum(">", "maximum"))
 _elementary("minimum", 2, _extremum("<", "minimum"))
 _elementary("masked_multiply", 2, _masked_multiply)

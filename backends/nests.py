@@ -1,0 +1,38 @@
+"""Loops over groups of a domain's axes, and the stores inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dlc.backends.emitter import LoopEmitter, put
+from dlc.dims import DimLike, product
+from dlc.ir import Node
+
+
+class nest:
+    """Independent loops over groups of axes, one inside the other; gives the index inside them."""
+
+    def __init__(self, k: LoopEmitter, index: list[str], groups: Sequence[Sequence[int]], shape: Sequence[DimLike], independent: bool = True) -> None:
+        self.k, self.index, self.groups, self.shape, self.independent = k, index, groups, shape, independent
+        self.open: list[object] = []
+
+    def __enter__(self) -> list[str]:
+        index = self.index
+        for group in self.groups:
+            loop = self.k.loop(self.k.dim(product(self.shape[a] for a in group)), independent=self.independent)
+            index = put(index, group, loop.__enter__())
+            self.open.append(loop)
+        return index
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            for loop in reversed(self.open):
+                loop.__exit__(None, None, None)  # type: ignore[attr-defined]
+
+
+def store(k: LoopEmitter, outputs: Sequence[Node], targets: Sequence[str], index: Sequence[str]) -> None:
+    """Compute the outputs' elements at an index, then store them."""
+    values = [k.element(n, index) for n in outputs]
+    places = [f"{target}[{k.flat(index, n.shape)}]" for n, target in zip(outputs, targets, strict=True)]
+    for place, value in zip(places, values, strict=True):
+        k.line(f"{place} = {value}")
