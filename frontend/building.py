@@ -8,6 +8,7 @@ from typing import Any
 from dlc.errors import GraphError
 from dlc.frontend.parameter import parameter
 from dlc.ir import Graph
+from dlc.ops.random import counted_draws
 from dlc.ops.tensor import Tensor, collect_origins, wrap
 from dlc.provenance import here
 
@@ -83,7 +84,8 @@ def trace(model: Callable[..., Any], *inputs: Any, **named: Any) -> Graph:
     >>> dlc.trace(nn.Linear(3), dlc.input("x", ("N", 4))).outputs[0].type
     f32[N,3]
     """
-    outputs = tensors_in(model(*inputs, **named))
+    with counted_draws():
+        outputs = tensors_in(model(*inputs, **named))
     if not outputs:
         raise GraphError(f"{type(model).__name__} returned no tensor, so there is nothing to trace", where=here())
     return graph(tensors_in([list(inputs), named]), outputs)

@@ -21,6 +21,7 @@ from dlc.frontend.resume import Position, restore, store
 from dlc.frontend.samples import check_count, check_shape, count_of, features, targets
 from dlc.frontend.step import TrainStep, train_step
 from dlc.ops.leaves import input as new_input
+from dlc.ops.random import counted_draws
 from dlc.ops.tensor import Tensor
 from dlc.provenance import here
 
@@ -221,7 +222,8 @@ class Trainer:
         if self._input is None:
             self.model.initialise(self.seed)
             self._input = new_input("input", ("N", *x.shape[1:]), x.dtype)
-            output = self.model(self._input)
+            with counted_draws():
+                output = self.model(self._input)
             if not isinstance(output, Tensor):
                 raise GraphError(
                     f"{type(self.model).__name__} returns {type(output).__name__}, not one tensor; "

@@ -113,7 +113,21 @@ def test_parameter_from_a_value_or_a_shape() -> None:
 
 def test_parameter_works_wherever_a_tensor_does() -> None:
     p, x = dlc.parameter([[1.0, 2.0]], "p"), dlc.input("x", (1, 2))
-    results = [p + x, x - p, 2 * p, -p, p / x, p**2.0, abs(p), p[0, 1], p.T, p.sum(axis=1), dlc.exp(p), p > 1.5, np.float32(2) * p]
+    results = [
+        p + x,
+        x - p,
+        2 * p,
+        -p,
+        p / x,
+        p**2.0,
+        abs(p),
+        p[0, 1],
+        p.T,
+        p.sum(axis=1),
+        dlc.exp(p),
+        p > 1.5,
+        np.float32(2) * p,
+    ]
     program = dlc.compile(dlc.graph([x], results), "reference")
     got, v, w = program([[4.0, 8.0]]), np.float32([[1, 2]]), np.float32([[4, 8]])
     expected = [v + w, w - v, 2 * v, -v, v / w, v**2, v, v[0, 1], v.T, v.sum(1), np.exp(v), v > 1.5, 2 * v]

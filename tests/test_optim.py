@@ -44,7 +44,9 @@ def sgd(lr: float, momentum: float = 0.0, nesterov: bool = False, decay: float =
     return steps
 
 
-def adam(lr: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, decay: float = 0.0, decoupled: bool = False) -> Oracle:
+def adam(
+    lr: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, decay: float = 0.0, decoupled: bool = False
+) -> Oracle:
     def steps(p: Array, sequence: list[Array]) -> Iterator[Array]:
         m = v = np.zeros_like(p)
         for t, g in enumerate(sequence, start=1):

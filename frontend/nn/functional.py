@@ -9,7 +9,6 @@ from dlc.frontend.losses import binary_cross_entropy_with_logits, cross_entropy
 from dlc.frontend.losses import huber as huber_loss
 from dlc.frontend.losses import l1 as l1_loss
 from dlc.frontend.losses import mse as mse_loss
-from dlc.frontend.nn.module import next_site
 from dlc.ops import avg_pool2d, conv2d, gelu, log_softmax, max_pool2d, relu, sigmoid, softmax, tanh
 from dlc.ops.tensor import Tensor, wrap
 
@@ -53,7 +52,7 @@ def embedding(indices: Any, weight: Any) -> Tensor:
 def dropout(x: Any, p: float = 0.5, *, site: str | None = None) -> Tensor:
     """In training each element is 0 with probability p, else x / (1 - p); otherwise x itself.
 
-    `site` names the draw: inside of modules it is the module path and the ordinal of the call; two calls outside of
-    modules draw the same numbers unless given sites of their own.
+    `site` names the draw; two draws of one name are equal. Left out, it is the module path and the ordinal of the draw
+    there (see dlc/ops/random.py).
     """
-    return ops.dropout(x, p, site=next_site() if site is None else site)
+    return ops.dropout(x, p, site=site)

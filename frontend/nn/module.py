@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dlc.errors import ArgumentError, AttributeValueError, GraphError
 from dlc.frontend.parameter import Parameter, fits
+from dlc.ops.random import counted_draws
 from dlc.provenance import current_path, here, module_path
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass
-class _Call:
-    """A call of an outermost module: the paths of all modules in it, and how often each site was asked for."""
-
-    paths: dict[int, str]
-    sites: Counter[str] = field(default_factory=Counter)
-
-
-_call: ContextVar[_Call | None] = ContextVar("dlc_module_call", default=None)
+# the paths of all modules in the outermost module that is being called, by id
+_paths: ContextVar[dict[int, str] | None] = ContextVar("dlc_module_paths", default=None)
 
 
 class Module:
@@ -61,19 +53,20 @@ class Module:
     @contextmanager
     def _entered(self) -> Iterator[str]:
         """The module's path in the outermost call; a module outside of every other is outermost itself."""
-        call = _call.get()
-        if call is not None and id(self) in call.paths:
-            yield call.paths[id(self)]
+        paths = _paths.get()
+        if paths is not None and id(self) in paths:
+            yield paths[id(self)]
             return
         outside = current_path()
         prefix = f"{outside}." if outside else ""
         for name, p in self.named_states():
             p.rename(name)
-        token = _call.set(_Call({id(m): (prefix + path).rstrip(".") for path, m in self.named_modules()}))
+        token = _paths.set({id(m): (prefix + path).rstrip(".") for path, m in self.named_modules()})
         try:
-            yield outside
+            with counted_draws(self):
+                yield outside
         finally:
-            _call.reset(token)
+            _paths.reset(token)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
@@ -209,12 +202,3 @@ def layer_name(module: Module) -> str:
     """How errors call a layer that is being traced: "Linear at '0.head'"."""
     path = current_path()
     return f"{type(module).__name__} at {path!r}" if path else type(module).__name__
-
-
-def next_site() -> str:
-    """A name for the next random draw: the module path and how often it was asked for in this call of the model."""
-    path, call = current_path(), _call.get()
-    if call is None:
-        return path
-    call.sites[path] += 1
-    return f"{path}#{call.sites[path]}"
