@@ -1,5 +1,21 @@
 """The op catalogue: one op, one definition, in one place. The functions here build nodes; nothing is computed."""
 
+from dlc.ops.composed import (
+    attention,
+    avg_pool2d,
+    cross_entropy,
+    dropout,
+    gelu,
+    layer_norm,
+    log_softmax,
+    logsumexp,
+    max_pool2d,
+    silu,
+    softmax,
+    softplus,
+    square,
+    var,
+)
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.ops.definition import CATALOGUE, Kind, Op

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import finalize
 
 import numpy as np
 
@@ -36,7 +36,7 @@ Counts = dict[str, int]
 
 _outside: Counts = {}
 _counts: ContextVar[Counts | None] = ContextVar("dlc_draws", default=None)
-_owned: WeakKeyDictionary[Any, Counts] = WeakKeyDictionary()
+_owned: dict[int, Counts] = {}  # by id of a living owner
 
 
 # ---------------------------------------------------------------- sites
@@ -48,11 +48,18 @@ def counted_draws(owner: Any = None) -> Iterator[None]:
     if owner is not None and _counts.get() is not None:
         yield
         return
-    token = _counts.set({} if owner is None else _owned.setdefault(owner, {}))
+    token = _counts.set({} if owner is None else _counts_of(owner))
     try:
         yield
     finally:
         _counts.reset(token)
+
+
+def _counts_of(owner: Any) -> Counts:
+    if id(owner) not in _owned:
+        _owned[id(owner)] = {}
+        finalize(owner, _owned.pop, id(owner))
+    return _owned[id(owner)]
 
 
 def next_site() -> int:
@@ -61,16 +68,16 @@ def next_site() -> int:
     counts = _outside if counts is None else counts
     path = current_path()
     ordinal = counts[path] = counts.get(path, -1) + 1
-    return site_of(path, ordinal)
+    return site_named(f"{path}#{ordinal}")
 
 
-def site_of(path: str, ordinal: int) -> int:
-    """The site of the draw number `ordinal` at a module path.
+def site_named(name: str) -> int:
+    """The site of a draw that has a name of its own.
 
-    >>> site_of("encoder.0.dropout", 0)
+    >>> site_named("encoder.0.dropout#0")
     36781756
     """
-    return int.from_bytes(hashlib.sha256(f"{path}#{ordinal}".encode()).digest()[:4], "little")
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
 
 
 # ---------------------------------------------------------------- bits
@@ -133,9 +140,9 @@ def random_bits(seed: Any, step: Any, site: int, shape: Any, word: int = 0) -> T
 # ---------------------------------------------------------------- distributions
 
 
-def _draw(shape: Shape, site: int | None, seed: Any, step: Any) -> tuple[Tensor, Tensor]:
+def _draw(shape: Shape, site: int | str | None, seed: Any, step: Any) -> tuple[Tensor, Tensor]:
     """Two words of one draw, for the ambient seed, step and site where none are given."""
-    at = next_site() if site is None else site
+    at = next_site() if site is None else site_named(site) if isinstance(site, str) else site
     key = (SEED if seed is None else wrap(seed), STEP if step is None else wrap(step))
     return random_bits(*key, at, shape), random_bits(*key, at, shape, word=1)
 
@@ -160,14 +167,14 @@ def uniform(
     high: Any = 1.0,
     dtype: Any = "float32",
     *,
-    site: int | None = None,
+    site: int | str | None = None,
     seed: Any = None,
     step: Any = None,
 ) -> Tensor:
     """Random numbers uniform in [low, high), which rounding may reach; low and high are numbers or tensors.
 
-    The numbers depend on the program's seed and step and on the site of the call (see this module's text), unless they
-    are given.
+    The numbers depend on the program's seed and step, and on the site of the call (see this module's text), which may
+    be given as a number or a name.
 
     >>> import dlc
     >>> [f"{v:.4f}" for v in dlc.evaluate(dlc.uniform((2,), site=0))]
@@ -188,7 +195,7 @@ def normal(
     std: Any = 1.0,
     dtype: Any = "float32",
     *,
-    site: int | None = None,
+    site: int | str | None = None,
     seed: Any = None,
     step: Any = None,
 ) -> Tensor:
@@ -209,7 +216,7 @@ def normal(
 
 
 def bernoulli(
-    p: Any, shape: Any = None, *, site: int | None = None, seed: Any = None, step: Any = None
+    p: Any, shape: Any = None, *, site: int | str | None = None, seed: Any = None, step: Any = None
 ) -> Tensor:
     """Random bools, each true with probability `p`, a number or a tensor; the shape is that of `p` unless given.
 

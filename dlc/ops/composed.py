@@ -1,0 +1,301 @@
+"""Functions composed of ops: softmax and its kin, activations, norms, losses, pooling, attention. Fusion makes them one kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dlc.dims import DimLike, product
+from dlc.dtypes import FLOATING, INTEGER
+from dlc.errors import AttributeValueError, DTypeError, ShapeError
+from dlc.ops.contract import matmul
+from dlc.ops.convolution import pads_of, pair
+from dlc.ops.elementwise import equal, erf, exp, isfinite, log, log1p, maximum, sigmoid, sqrt, tanh, where
+from dlc.ops.elementwise import abs as abs_
+from dlc.ops.index import iota, mean, one_axis, pad, size_of, take_along_axis
+from dlc.ops.leaves import TRAINING, scalar
+from dlc.ops.random import bernoulli
+from dlc.ops.reduce import Axis, normalized_axes, without
+from dlc.ops.reduce import max as max_
+from dlc.ops.reduce import sum as sum_
+from dlc.ops.tensor import Tensor, wrap
+from dlc.ops.view import expand_dims, matrix_transpose, reshape, squeeze, stop_gradient, windows
+
+
+def _floating(x: Any, name: str) -> Tensor:
+    t = wrap(x)
+    if t.dtype not in FLOATING:
+        raise DTypeError(f"{name} takes floating-point tensors, not {t.type}; convert with .astype('float32')")
+    return t
+
+
+# ---------------------------------------------------------------- softmax and its kin
+
+
+def _shifted(t: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """`t` less its maximum over `axes`, and that maximum; 0 stands for one that is not finite, so that no NaN arises."""
+    top = stop_gradient(max_(t, axis=axes, keepdims=True))
+    top = where(isfinite(top), top, scalar(0, t.dtype))
+    return t - top, top
+
+
+def _log_sum(e: Tensor, axes: Sequence[int], nothing: float) -> Tensor:
+    """The logarithm of a sum over `axes`, and `nothing`, with derivative 0, where the sum is 0."""
+    total = sum_(e, axis=axes, keepdims=True)
+    empty = equal(total, scalar(0, e.dtype))
+    return where(empty, scalar(nothing, e.dtype), log(where(empty, scalar(1, e.dtype), total)))
+
+
+def softmax(x: Any, axis: int = -1) -> Tensor:
+    """exp(x) over its sum along `axis`, without overflow. Where all of x is -inf (a row masked as a whole) it is 0.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.softmax([1.0, 1.0])).tolist()
+    [0.5, 0.5]
+    """
+    t = _floating(x, "softmax")
+    axes = (one_axis(axis, t.ndim, "softmax"),)
+    e = exp(_shifted(t, axes)[0])
+    total = sum_(e, axis=axes, keepdims=True)
+    return e / where(equal(total, scalar(0, t.dtype)), scalar(1, t.dtype), total)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """The logarithm of `softmax`, exact where softmax itself would round to 0.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.log_softmax([0.0, -200.0])).tolist()
+    [0.0, -200.0]
+    """
+    t = _floating(x, "log_softmax")
+    axes = (one_axis(axis, t.ndim, "log_softmax"),)
+    z, _ = _shifted(t, axes)
+    return z - _log_sum(exp(z), axes, 0.0)
+
+
+def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) over `axis` (None: all), without overflow; -inf, with gradient 0, where all of x is -inf.
+
+    >>> import dlc
+    >>> f"{dlc.evaluate(dlc.logsumexp([1000.0, 1000.0])):.2f}"
+    '1000.69'
+    """
+    t = _floating(x, "logsumexp")
+    axes = normalized_axes(axis, t.ndim, "logsumexp")
+    z, top = _shifted(t, axes)
+    found = _log_sum(exp(z), axes, -math.inf) + top
+    return found if keepdims else reshape(found, without(t.shape, axes))
+
+
+def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "mean") -> Tensor:
+    """-log softmax(logits)[target]: logits are floating-point [..., C] with classes on `axis`, targets integers [...].
+
+    `reduction` is "mean" or "sum", which give a 0-d loss, or "none". A target outside 0 to C-1 fails the run with
+    `IndexOutOfRangeError`. Raises `DTypeError` and `ShapeError` where the operands do not fit. The gradient by the
+    logits is softmax(logits) less 1 at the target.
+
+    >>> import dlc
+    >>> f"{dlc.evaluate(dlc.cross_entropy([[0.0, 0.0]], [1])):.4f}"
+    '0.6931'
+    """
+    x, t = _floating(logits, "cross_entropy"), wrap(targets)
+    if t.dtype not in INTEGER:
+        raise DTypeError(f"cross_entropy takes integer class numbers as targets, not {t.type}; convert with .astype('int64')")
+    at = one_axis(axis, x.ndim, "cross_entropy")
+    if t.shape != without(x.shape, (at,)):
+        raise ShapeError(
+            f"cross_entropy: the logits {x.type} have classes on axis {at}, so the targets need the shape "
+            f"[{','.join(map(str, without(x.shape, (at,))))}], not {t.type}"
+        )
+    z = x - stop_gradient(max_(x, axis=at, keepdims=True))
+    picked = squeeze(take_along_axis(z, expand_dims(t, at), axis=at), at)
+    return _reduced(log(sum_(exp(z), axis=at)) - picked, reduction, "cross_entropy")
+
+
+def _reduced(losses: Tensor, reduction: str, name: str) -> Tensor:
+    match reduction:
+        case "mean":
+            return mean(losses)
+        case "sum":
+            return sum_(losses)
+        case "none":
+            return losses
+    raise AttributeValueError(f"{name}: the reduction {reduction!r} is unknown; use 'mean', 'sum' or 'none'")
+
+
+# ---------------------------------------------------------------- activations
+
+
+def square(x: Any) -> Tensor:
+    """x * x.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.square(3.0)).item()
+    9.0
+    """
+    t = wrap(x)
+    return t * t
+
+
+def gelu(x: Any, approximate: str = "none") -> Tensor:
+    """x times the normal distribution's cumulative function at x; `approximate="tanh"` takes Hendrycks and Gimpel's form.
+
+    D. Hendrycks and K. Gimpel, "Gaussian error linear units", arXiv:1606.08415.
+
+    >>> import dlc
+    >>> f"{dlc.evaluate(dlc.gelu(1.0)):.4f} {dlc.evaluate(dlc.gelu(1.0, approximate='tanh')):.4f}"
+    '0.8413 0.8412'
+    """
+    t = _floating(x, "gelu")
+    if approximate == "none":
+        return t * 0.5 * (1.0 + erf(t * math.sqrt(0.5)))
+    if approximate == "tanh":
+        return t * 0.5 * (1.0 + tanh((t + t * t * t * 0.044715) * math.sqrt(2.0 / math.pi)))
+    raise AttributeValueError(f"gelu: approximate={approximate!r} is unknown; use 'none' or 'tanh'")
+
+
+def silu(x: Any) -> Tensor:
+    """x * sigmoid(x), also called swish.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.silu(0.0)).item()
+    0.0
+    """
+    t = _floating(x, "silu")
+    return t * sigmoid(t)
+
+
+def softplus(x: Any) -> Tensor:
+    """log(1 + exp(x)), without overflow.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.softplus([-1000.0, 1000.0])).tolist()
+    [0.0, 1000.0]
+    """
+    t = _floating(x, "softplus")
+    return maximum(t, 0.0) + log1p(exp(-abs_(t)))
+
+
+# ---------------------------------------------------------------- moments and norms
+
+
+def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0.0) -> Tensor:
+    """The mean of squared deviations from the mean over `axis` (None: all), the count being lessened by `correction`.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.var([1.0, 3.0], correction=1)).item()
+    2.0
+    """
+    t = _floating(x, "var")
+    axes = normalized_axes(axis, t.ndim, "var")
+    squares = sum_(square(t - mean(t, axis=axes, keepdims=True)), axis=axes, keepdims=keepdims)
+    count = size_of(product(t.shape[a] for a in axes), t.dtype)
+    return squares / (count if correction == 0 else count - float(correction))
+
+
+def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, eps: float = 1e-5) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) over `axis`, times `weight` plus `bias`, which broadcast.
+
+    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer normalization", arXiv:1607.06450.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.layer_norm([1.0, 3.0], eps=0.0)).tolist()
+    [-1.0, 1.0]
+    """
+    t = _floating(x, "layer_norm")
+    axes = normalized_axes(axis, t.ndim, "layer_norm")
+    centred = t - mean(t, axis=axes, keepdims=True)
+    y = centred / sqrt(mean(square(centred), axis=axes, keepdims=True) + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def dropout(x: Any, p: float = 0.5, *, site: int | str | None = None) -> Tensor:
+    """In training each element is 0 with probability `p`, else x / (1 - p); otherwise x itself.
+
+    `site` names the draw; left out, it is the module path and the ordinal of the draw there.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.dropout([1.0, 2.0], 0.5)).tolist()
+    [1.0, 2.0]
+    """
+    t = _floating(x, "dropout")
+    if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise AttributeValueError(f"dropout: p is a probability between 0 and 1, not {p!r}")
+    if p == 0:
+        return t
+    zero = scalar(0, t.dtype)
+    if p == 1:
+        return where(TRAINING, zero, t)
+    kept = bernoulli(scalar(1.0 - p, t.dtype), t.shape, site=site)
+    return where(TRAINING, where(kept, t * (1.0 / (1.0 - p)), zero), t)
+
+
+# ---------------------------------------------------------------- pooling
+
+
+def _pooled_windows(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, fill: Any, name: str) -> Tensor:
+    """The windows [N, C, OH, OW, KH, KW] of images that are padded with `fill`."""
+    t = wrap(x)
+    if t.ndim != 4:
+        raise ShapeError(f"{name} takes images [N, C, H, W], not {t.type}; add an axis with dlc.expand_dims")
+    sizes = pair(kernel, f"{name}: the kernel")
+    strides = sizes if stride is None else pair(stride, f"{name}: the stride")
+    gaps = pair(dilation, f"{name}: the dilation")
+    rows, columns = pads_of(padding, t.shape[2:], sizes, strides, gaps)
+    padded = pad(t, [(0, 0), (0, 0), rows, columns], value=fill)
+    return windows(padded, (2, 3), sizes, strides, gaps)
+
+
+def max_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Tensor:
+    """The maximum over windows of images x[N, C, H, W]; gives [N, C, OH, OW].
+
+    OH = (H + padding - dilation*(KH-1) - 1) // stride + 1. `stride` is the kernel's size unless given; padding is as in
+    `conv2d`, and never the maximum. The cotangent is shared equally among ties.
+
+    >>> import dlc
+    >>> dlc.max_pool2d(dlc.input("x", ("N", 6, 28, 28)), 2)
+    <Tensor max f32[N,6,14,14]>
+    """
+    t = _floating(x, "max_pool2d")
+    return max_(_pooled_windows(t, kernel, stride, padding, dilation, -math.inf, "max_pool2d"), axis=(4, 5))
+
+
+def avg_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Any = 0) -> Tensor:
+    """The mean over windows of images x[N, C, H, W]; padding counts as zeros, also in the number divided by.
+
+    Shapes and attributes are those of `max_pool2d`.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.avg_pool2d([[[[1.0, 2.0], [3.0, 6.0]]]], 2)).item()
+    3.0
+    """
+    t = _floating(x, "avg_pool2d")
+    return mean(_pooled_windows(t, kernel, stride, padding, 1, 0.0, "avg_pool2d"), axis=(4, 5))
+
+
+# ---------------------------------------------------------------- attention
+
+
+def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: float | None = None) -> Tensor:
+    """softmax(q k^T * scale) v: q[..., T, D], k[..., S, D] and v[..., S, E] give [..., T, E]; scale is 1/sqrt(D).
+
+    Where `mask`, bools that broadcast to [..., T, S], is false, and with `causal` where a key comes after its query,
+    nothing is attended to; a query without any key gets zeros. A. Vaswani et al., "Attention is all you need", 2017.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.attention([[1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]], [[2.0], [4.0]])).tolist()
+    [[3.0]]
+    """
+    queries, keys = _floating(q, "attention"), wrap(k)
+    depth: DimLike = queries.shape[-1]
+    factor = scalar(scale, queries.dtype) if scale is not None else 1.0 / sqrt(size_of(depth, queries.dtype))
+    scores = matmul(queries * factor, matrix_transpose(keys))
+    nothing = scalar(-math.inf, scores.dtype)
+    if causal:
+        t, s = scores.shape[-2:]
+        scores = where(iota((t, s), 1) <= iota((t, s), 0), scores, nothing)
+    if mask is not None:
+        scores = where(wrap(mask), scores, nothing)
+    return matmul(softmax(scores), v)
