@@ -31,6 +31,7 @@ _SUBMODULES = {
     "ops": "dlc.ops",
     "optim": "dlc.frontend.optim",
     "passes": "dlc.passes",
+    "render": "dlc.render",  # a package that is also the function
     "testing": "dlc.testing",
 }
 _NAMES = {
@@ -43,7 +44,6 @@ _NAMES = {
     "dlc.frontend.trainer": ("Trainer",),
     "dlc.frontend.weights": ("load", "save"),
     "dlc.graph_json": ("graph_from_json", "graph_to_json"),
-    "dlc.render": ("render",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -25,7 +25,7 @@ def to_dot(
 
     >>> import dlc
     >>> x = dlc.input("x", ("N", 3))
-    >>> print(dlc.render.to_dot(dlc.Graph((x.node,), (dlc.exp(x).node,))).splitlines()[0])
+    >>> print(to_dot(dlc.graph([x], [dlc.exp(x)])).splitlines()[0])
     digraph dlc {
     """
     if not isinstance(graph, Graph):
@@ -36,7 +36,7 @@ def to_dot(
     _one_of("view", view, tuple(VIEWS))
     _one_of("rankdir", rankdir, RANK_DIRECTIONS)
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
-        raise AttributeValueError(f"depth={depth!r} is not a depth of the module tree; pass an int of at least 1, or None")
+        raise AttributeValueError(f"depth={depth!r} is no depth of the module tree; pass an int of at least 1, or None")
     return dot_text(fold(picture_of(graph, view), depth), rankdir=rankdir, title=title)
 
 
@@ -67,7 +67,7 @@ def render(
 
     >>> import dlc, tempfile, os
     >>> a, b = dlc.input("a"), dlc.input("b")
-    >>> graph = dlc.Graph((a.node, b.node), ((a * b).node,))
+    >>> graph = dlc.graph([a, b], [a * b])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     dlc.render(graph, os.path.join(folder, "product.svg")).name
     'product.svg'

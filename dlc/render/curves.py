@@ -29,7 +29,11 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
 
 def plot_history(
-    records: Mapping[str, Sequence[float]], path: str | os.PathLike[str], title: str | None = None, *, timeout: float = TIMEOUT
+    records: Mapping[str, Sequence[float]],
+    path: str | os.PathLike[str],
+    title: str | None = None,
+    *,
+    timeout: float = TIMEOUT,
 ) -> Path:
     """Draw one value an epoch of each metric into a .png, .svg or .pdf file. Returns the path.
 
@@ -86,9 +90,8 @@ def _panel(pen: _Pen, x: float, y: float, metric: str, lines: Mapping[str, Seque
     scale = 100.0 if percent else 1.0
     epochs = max(map(len, lines.values()))
     across = Axis.over(1, max(epochs, 2), x + LEFT, x + PANEL_WIDTH - RIGHT, whole=True)
-    up = Axis.over(
-        min(values, default=0.0) * scale, max(values, default=1.0) * scale, y + BOTTOM, y + PANEL_HEIGHT - TOP, widen=True
-    )
+    low, high = min(values, default=0.0) * scale, max(values, default=1.0) * scale
+    up = Axis.over(low, high, y + BOTTOM, y + PANEL_HEIGHT - TOP, widen=True)
     _frame(pen, across, up)
     pen.text((across.start + across.end) / 2, y + 12, "epoch", 11)
     pen.text(x + 8, y + PANEL_HEIGHT - TOP + 24, plain(metric, 36) + (" (%)" if percent else ""), 12, align=-1)

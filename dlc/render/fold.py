@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import TypeAlias
@@ -48,7 +48,8 @@ def collapse_modules(picture: Picture, depth: int) -> Picture:
         path = members[0].module[:depth]
         name = picture.titles.get(path) or ".".join(path)
         lines = (plain(name), *_contents(members))
-        return replace(members[0], role="folded", lines=lines, nodes=_nodes(members), module=path[:-1], tooltip=plain(name))
+        nodes, tip = _nodes(members), plain(name)
+        return replace(members[0], role="folded", lines=lines, nodes=nodes, module=path[:-1], tooltip=tip)
 
     merged = _merge(picture, groups, box)
     return replace(merged, notes=(*picture.notes, f"modules below depth {depth} are drawn as one box"))
@@ -89,7 +90,7 @@ def collapse_updates(picture: Picture) -> Picture:
         for e in picture.edges
         if e.tail in related and e.head in related and (e.tail in shared) == (e.head in shared)
     )
-    groups: dict[str, GroupKey] = {id_: ("update", ("shared",)) for id_ in shared}
+    groups: dict[str, GroupKey] = dict.fromkeys(shared, ("update", ("shared",)))
     for number, component in enumerate(nx.connected_components(related)):
         groups |= {id_: ("update", (str(number),)) for id_ in component if id_ not in shared}
     groups = _several({v.id: groups[v.id] for v in members})
@@ -132,17 +133,16 @@ def roll_up_repeats(picture: Picture) -> Picture:
             blocks.setdefault(v.module[:length], []).append(v)
     structures = {path: _block_structure(picture, path, members) for path, members in blocks.items()}
     representative: dict[str, str] = {}
+    copy_of: dict[str, tuple[str, ...]] = {}  # vertex -> the block that it lies in, of those that are rolled up
     titles = dict(picture.titles)
     notes: list[str] = []
-    rolled: list[tuple[str, ...]] = []
     for run in _runs_of_equal_siblings(structures):
         first, last = run[0], run[-1]
-        if any(first[: len(path)] == path for path in rolled):
+        if blocks[first][0].id in copy_of:
             continue  # inside a block that is rolled up already
-        for path in run[1:]:
-            rolled.append(path)
-            representative |= {b.id: a.id for a, b in zip(blocks[first], blocks[path], strict=True)}
-        rolled.append(first)
+        for path in run:
+            copy_of |= dict.fromkeys((v.id for v in blocks[path]), path)
+            representative |= {b.id: a.id for a, b in zip(blocks[first], blocks[path], strict=True) if a is not b}
         titles[first] = f"{'.'.join(first)} … {last[-1]}  ×{len(run)}"
         notes.append(f"{'.'.join(first)} to {'.'.join(last)} are alike and drawn once (×{len(run)})")
     if not representative:
@@ -151,31 +151,29 @@ def roll_up_repeats(picture: Picture) -> Picture:
     edges: dict[Edge, None] = {}
     for edge in picture.edges:
         tail, head = representative.get(edge.tail, edge.tail), representative.get(edge.head, edge.head)
-        between_copies = _copy(picture, edge.tail, rolled) != _copy(picture, edge.head, rolled) and (
-            {tail, head} <= set(representative.values())
-        )
-        if tail != head and not between_copies:
+        same_block = copy_of.get(tail) is not None and copy_of.get(tail) == copy_of.get(head)
+        if same_block and copy_of[edge.tail] != copy_of[edge.head]:
+            continue  # from one copy to the next
+        if tail != head:
             edges[replace(edge, tail=tail, head=head)] = None
     return Picture(vertices, tuple(edges), (*picture.notes, *notes), titles)
-
-
-def _copy(picture: Picture, id_: str, rolled: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """The rolled-up block that a vertex lies in."""
-    module = picture.vertices[id_].module
-    return next((path for path in rolled if module[: len(path)] == path), None)
 
 
 def _block_structure(picture: Picture, path: tuple[str, ...], members: Sequence[Vertex]) -> object:
     """What two modules share when they may be drawn as one: the boxes and the arrows among them, names left out."""
     number = {v.id: i for i, v in enumerate(members)}
     boxes = [
-        (v.role, v.phase, v.module[len(path) :], v.lines if v.role == "op" else None, [(n.op.name, str(n.type)) for n in v.nodes])
+        (v.role, v.phase, v.module[len(path) :], v.lines if v.role == "op" else None, _ops_and_types(v))
         for v in members
     ]
     arrows = sorted(
         (number[e.tail], number[e.head], e.label) for e in picture.edges if e.tail in number and e.head in number
     )
     return boxes, arrows
+
+
+def _ops_and_types(v: Vertex) -> list[tuple[str, str]]:
+    return [(n.op.name, str(n.type)) for n in v.nodes]
 
 
 def _runs_of_equal_siblings(structures: Mapping[tuple[str, ...], object]) -> list[list[tuple[str, ...]]]:

@@ -97,9 +97,9 @@ def _levels(picture: Picture, phase: str) -> dict[str, int]:
 
 
 def _heaviest_chain(pairs: Sequence[Pair]) -> list[Pair]:
-    """The chain of greatest weight in which both levels grow strictly. Takes n log n steps by a Fenwick tree of maxima."""
+    """The chain of greatest weight in which both levels grow strictly; n log n steps, by a Fenwick tree of maxima."""
     size = max((pair.up for pair in pairs), default=0) + 1
-    best: list[tuple[int, int]] = [(0, -1)] * (size + 1)  # weight of a chain that ends within a range of `up`, and its pair
+    best: list[tuple[int, int]] = [(0, -1)] * (size + 1)  # weight and last pair of a chain ending in a range of `up`
     before: list[int] = []
     order = sorted(pairs, key=lambda pair: (pair.down, -pair.up))  # pairs of one `down` never follow each other
     end = (0, -1)

@@ -118,9 +118,9 @@ def checked_path(path: str | os.PathLike[str], suffixes: Sequence[str]) -> Path:
     if target.suffix.lower().lstrip(".") not in suffixes:
         listed = ", ".join(f".{s}" for s in suffixes)
         what = f"the suffix {target.suffix!r}" if target.suffix else "no suffix"
-        raise RenderError(f"the picture {str(target)!r} has {what}; the suffix says the format, choose one of {listed}")
+        raise RenderError(f"{str(target)!r} has {what}, and the suffix says the format: use one of {listed}")
     if not target.parent.is_dir():
-        raise RenderError(f"the folder {str(target.parent)!r} of the picture {target.name!r} does not exist; create it first")
+        raise RenderError(f"the folder {str(target.parent)!r} for the picture does not exist; create it first")
     if target.is_dir():
         raise RenderError(f"{str(target)!r} is a folder, not a file to draw into")
     return target
@@ -140,7 +140,8 @@ def write_atomically(path: Path, data: bytes) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise RenderError(f"cannot write {str(path)!r}: {error.strerror or error}; choose a folder you may write to") from error
+        reason = error.strerror or str(error)
+        raise RenderError(f"cannot write {str(path)!r}: {reason}; choose a folder you may write to") from error
 
 
 def _umask() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Literal
 
 from dlc.errors import RenderError
@@ -81,7 +81,7 @@ def phases_of(graph: Graph) -> dict[Node, str]:
 
 
 def stored_value(node: Node) -> Node | None:
-    """The state or constant that `node` is, or is a view of: drawn as one box, since a view of a parameter computes nothing."""
+    """The state or constant that `node` is, or is a view of: one box, since a view of a parameter computes nothing."""
     while node.op.kind is Kind.VIEW and node.op.name != "stop_gradient":
         (node,) = node.inputs
     return node if node.op.name in ("state", "constant") else None
@@ -135,12 +135,13 @@ class _Drawer:
         text = self.scalars.get(node)
         if text is not None:
             lines = (*lines, f"= {text}")
-        self.vertices[id_] = Vertex(id_, role, phase, lines, (node,) if role == "update" else (), tooltip=str(node.type))
+        nodes = (node,) if role == "update" else ()
+        self.vertices[id_] = Vertex(id_, role, phase, lines, nodes, tooltip=str(node.type))
         if text is None:
             self.connect(node, id_, phase)
 
     def inline_text(self, x: Node, user: Node) -> str | None:
-        """What is written into the user's box instead of an arrow: scalar constants, and what an update reads from afar."""
+        """What is written into the user's box, not drawn: scalar constants, and what an update reads from afar."""
         if x in self.scalars:
             return self.scalars[x]
         if x.leaf is not None and self.phases[user] == "update" and (is_scalar(x) or self.phases[x] != "update"):
@@ -187,4 +188,5 @@ class _Drawer:
         if node.op.name in ("input", "ambient"):
             return ()
         users = [u for u in self.graph.users[node] if self.phases[u] == self.phases[node]]
-        return tuple(commonprefix([self.module(u) for u in users]))
+        parts = takewhile(lambda level: len(set(level)) == 1, zip(*(self.module(u) for u in users), strict=False))
+        return tuple(level[0] for level in parts)
