@@ -49,7 +49,7 @@ def read_arrays(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
         raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: {error}") from None
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: its metadata is not text")
-    return arrays, metadata
+    return dict(sorted(arrays.items())), metadata
 
 
 def _header(data: bytes) -> Any:

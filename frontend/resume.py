@@ -91,7 +91,7 @@ def restore(trainer: Trainer, path: PathLike) -> None:
     try:
         position, history = _position(record["position"]), _history(record["history"])
         seed, step, kind = _whole(record["seed"]), _whole(record["step"]), record["optimizer"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(
             f"{os.fspath(path)!r} is not a checkpoint that this version can read: {error!r}"
         ) from None

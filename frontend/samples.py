@@ -15,7 +15,8 @@ Array = np.ndarray[Any, Any]
 
 def features(value: Any, name: str = "x") -> Array:
     """`value` as an array [N, ...] with N > 0: floats become float32, integers int64, bools stay."""
-    array = np.asarray(value) if not hasattr(value, "__dlpack__") else np.from_dlpack(value)
+    foreign = hasattr(value, "__dlpack__") and not isinstance(value, (np.ndarray, np.generic))
+    array = np.from_dlpack(value) if foreign else np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{name} holds {array.dtype}; pass numbers", where=here())
     if array.ndim == 0:
