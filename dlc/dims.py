@@ -313,7 +313,9 @@ def _parse(text: str) -> DimLike:
     except DimError:
         raise
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise DimError(f"{text!r} is not a dimension; write a name or a polynomial such as 'N', 'N*T' or '(H-5)//2+1'") from None
+        raise DimError(
+            f"{text!r} is not a dimension; write a name or a polynomial such as 'N', 'N*T' or '(H-5)//2+1'"
+        ) from None
     if isinstance(value, int) and value < 0:
         raise DimError(f"a dimension cannot be negative, got {text!r}")
     return value

@@ -64,13 +64,17 @@ def dtype_name(dtype: Any) -> str:
 
 @cache
 def promote_pair(a: str, b: str) -> str:
-    """The Array API's promotion of two dtypes. Raises `DTypeError` where it defines none (integer with float, bool with number)."""
+    """The Array API's promotion of two dtypes. Raises `DTypeError` where it defines none.
+
+    It defines none for an integer with a float, nor for a bool with a number.
+    """
     if a == b:
         return a
     same_family = any(a in family and b in family for family in (SIGNED + UNSIGNED, FLOATING))
     result = np.promote_types(a, b).name if same_family else None
     if result is None or (a in INTEGER and result not in INTEGER):  # uint64 with a signed integer
-        raise DTypeError(f"{a} and {b} do not promote to one dtype; convert one of them with .astype('{max(a, b, key=_rank)}')")
+        wider = max(a, b, key=_rank)
+        raise DTypeError(f"{a} and {b} do not promote to one dtype; convert one of them with .astype('{wider}')")
     return result
 
 
@@ -106,7 +110,7 @@ def weak_dtype(value: bool | int | float, among: str) -> str:
 
 
 def can_cast_without_loss(source: str, target: str) -> bool:
-    """Whether every value of `source` survives in `target`, or both are integers (labels and indices: values are checked)."""
+    """Whether every value of `source` survives in `target`."""
     return source == target or np.can_cast(source, target, casting="safe")
 
 

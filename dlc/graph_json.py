@@ -1,4 +1,4 @@
-"""Graphs as JSON text, and back. Nothing is executed and no name is imported from a file; damage gives `FileFormatError`.
+"""Graphs as JSON text, and back. Nothing in a file is executed or imported; damage gives `FileFormatError`.
 
 The text holds one record a node: op, operands by number, attributes. Types are left out: they follow from the ops, so
 a file cannot state a wrong one. Arrays are stored as base64 of their little-endian bytes. States come back as new

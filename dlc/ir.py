@@ -109,7 +109,8 @@ class Literal:
         array.flags.writeable = False
         data = array.tobytes()
         self.array = array
-        self.key = (dtypes.name_of(array.dtype), array.shape, data if len(data) <= 64 else hashlib.sha256(data).digest())
+        bits = data if len(data) <= 64 else hashlib.sha256(data).digest()
+        self.key = (dtypes.name_of(array.dtype), array.shape, bits)
 
     @property
     def type(self) -> TensorType:
@@ -121,7 +122,7 @@ class Literal:
 
 
 class Wildcard:
-    """Stands for any value of an attribute, in the patterns of rewrite rules only; called with a name, one of that name."""
+    """Stands for any value of an attribute, in patterns of rewrite rules only; called, one of that name."""
 
     __slots__ = ("name",)
 
@@ -233,7 +234,7 @@ def _forget(reference: KeyedRef[Any, Node]) -> None:
 
 
 def topological(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) -> list[Node]:
-    """All nodes that `roots` need, operands before users, in a deterministic order; does not go below nodes where `stop`."""
+    """All nodes that `roots` need, operands before users, in a fixed order; does not go below nodes where `stop`."""
     order: list[Node] = []
     done: set[Node] = set()
     for root in roots:
@@ -259,7 +260,8 @@ class Graph:
 
     `inputs` are input nodes in calling order; `outputs` any nodes; `updates` pairs of a state node and its new value,
     which all read old values (simultaneous assignment). Raises `GraphError` when a leaf is reachable that is neither an
-    input, a state, an ambient value nor a constant, when an input is repeated or two share a name, or an update's type differs.
+    input, a state, an ambient value nor a constant, when an input is repeated or two share a name, or an update's type
+    differs.
     """
 
     inputs: tuple[Node, ...]
@@ -291,7 +293,7 @@ class Graph:
 
     @cached_property
     def users(self) -> Mapping[Node, tuple[Node, ...]]:
-        """For each node the nodes that take it as an operand, each once, in order. Outputs and updates are not users."""
+        """For each node the nodes that take it as an operand, each once. Outputs and updates are not users."""
         users: dict[Node, dict[Node, None]] = {node: {} for node in self.nodes}
         for node in self.nodes:
             for x in node.inputs:
@@ -322,7 +324,7 @@ class Graph:
 
     @cached_property
     def structure(self) -> tuple[Any, ...]:
-        """What two graphs share when they compute the same thing in the same way: names and identities of leaves left out."""
+        """What two graphs share that compute the same in the same way: names and identities of leaves left out."""
         return tuple(_structure(self))
 
     @cached_property

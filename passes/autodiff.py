@@ -98,7 +98,7 @@ class _Sweep:
         self.arrived_at_items: dict[Node, dict[int, Tensor]] = {}
 
     def _active_nodes(self) -> set[Node]:
-        """The nodes that are a wanted input or depend on one through floating-point values: only they have gradients."""
+        """The nodes that are a wanted input or depend on one through floats: only they have gradients."""
         active: set[Node] = set()
         for node in self.order:
             if node in self.wanted or (_is_floating(node) and any(x in active for x in node.inputs)):

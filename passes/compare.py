@@ -53,7 +53,7 @@ class Comparison:
             self.cases.append(Case(bindings, training, arrays, states, results))
 
     def check(self, graph: Graph, *, rtol: float = 1e-4) -> None:
-        """Raise `VerificationError`, naming output and place, where `graph` gives other results than the first graph."""
+        """Raise `VerificationError`, naming output and place, where `graph` gives other results than the first."""
         for case in self.cases:
             got = self._run(graph, case.bindings, case.training, case.inputs, case.states)
             if isinstance(got, type) or isinstance(case.outputs, type):

@@ -8,7 +8,7 @@ from dlc.ir import Graph
 def dead_code(graph: Graph) -> Graph:
     """Without updates that assign a state to itself, and without origins of nodes that are no longer there.
 
-    Nodes that nothing needs are never part of a graph, so there are none to remove. Inputs stay: they are the signature.
+    Nodes that nothing needs are never part of a graph, so there are none to remove. Inputs stay.
 
     >>> import dlc
     >>> x = dlc.input("x")

@@ -52,11 +52,11 @@ class Pipeline:
         return tuple(name for name, _ in self.steps)
 
     def insert_before(self, name: str, pass_: Pass, *, named: str | None = None) -> Pipeline:
-        """The pipeline with `pass_` run just before the pass `name`. Raises `AttributeValueError` for an unknown name."""
+        """The pipeline with `pass_` just before the pass `name`. Raises `AttributeValueError` for an unknown name."""
         return self._insert(self._position(name), pass_, named)
 
     def insert_after(self, name: str, pass_: Pass, *, named: str | None = None) -> Pipeline:
-        """The pipeline with `pass_` run just after the pass `name`. Raises `AttributeValueError` for an unknown name."""
+        """The pipeline with `pass_` just after the pass `name`. Raises `AttributeValueError` for an unknown name."""
         return self._insert(self._position(name) + 1, pass_, named)
 
     def without(self, name: str) -> Pipeline:

@@ -21,7 +21,7 @@ from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import Origin, written_at
 
 anything = Wildcard()
-"""Any value of an attribute in a pattern; ``anything("name")`` where the attribute's own name would not tell two apart."""
+"""Any value of an attribute in a pattern; ``anything("name")`` where its own name would not tell two apart."""
 
 Binding = dict[str, Any]  # wildcards' names to nodes, wild attributes' names to values
 Replacement = Callable[..., Any]
@@ -252,8 +252,10 @@ def _fits(wanted: str | Sequence[str] | TensorType | None, node: Node) -> bool:
 
 
 def _same_value(wanted: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bool:
-    """Whether all elements of `value` are the 0-d `wanted` (or the arrays are equal): by value and sign of zero, whatever
-    the dtype, but no bool is a number."""
+    """Whether all elements of `value` are the 0-d `wanted`, or the two arrays are equal.
+
+    By value and sign of zero, whatever the dtype; but a bool is not a number.
+    """
     if wanted.ndim == 0:
         if value.size == 0 or (value.size > 1 and value.flat[0] != value.flat[-1]):  # cheap for large arrays
             return False
@@ -261,7 +263,8 @@ def _same_value(wanted: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bo
             return False
         return _scalar_key(wanted.item()) == _scalar_key(value.flat[0].item())
     same = wanted.shape == value.shape and wanted.dtype.kind == value.dtype.kind
-    return same and all(_scalar_key(a) == _scalar_key(b) for a, b in zip(wanted.ravel().tolist(), value.ravel().tolist(), strict=True))
+    pairs = zip(wanted.ravel().tolist(), value.ravel().tolist(), strict=False)
+    return same and all(_scalar_key(a) == _scalar_key(b) for a, b in pairs)
 
 
 def _scalar_key(value: bool | int | float) -> Any:
@@ -291,7 +294,7 @@ class Rewriter:
         return self._run(graph, {})
 
     def candidates(self, node: Node) -> Sequence[Rule]:
-        """The rules that may fit `node` by its op and its operands' ops, which is all that most nodes need looked at."""
+        """The rules that may fit `node` by its op and its operands' ops, all that is looked at for most."""
         operands = tuple([x.op for x in node.inputs])
         key = (node.op, operands)
         found = self._candidates.get(key)

@@ -79,7 +79,7 @@ def integer_minus_itself(x: Tensor) -> Tensor:
     return _filled(0, x)
 
 
-@_simplification(lambda x: -(-x))
+@_simplification(lambda x: ops.negative(-x))
 def double_negation(x: Tensor) -> Tensor:
     return x
 
@@ -129,7 +129,8 @@ def abs_of_negative(x: Tensor) -> Tensor:
     return ops.abs(x)
 
 
-# ---------------------------------------------------------------- small powers (pow(x, 0.5) is not sqrt(x) at -0.0 and -inf)
+# ---------------------------------------------------------------- small powers
+# pow(x, 0.5) is not sqrt(x): they differ at -0.0 and -inf
 
 
 @_simplification(lambda x: ops.pow(x, 0))
@@ -280,7 +281,8 @@ def slice_of_everything(x: Tensor) -> Tensor:
     return x
 
 
-@_simplification(lambda x: ops.sum.op(x, axes=()), types={"x": INTEGER})  # a float sum starts at 0.0, and makes -0.0 0.0
+# A float sum starts at 0.0, and so makes 0.0 of -0.0.
+@_simplification(lambda x: ops.sum.op(x, axes=()), types={"x": INTEGER})
 def integer_sum_over_no_axis(x: Tensor) -> Tensor:
     return x
 

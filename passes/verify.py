@@ -84,7 +84,8 @@ def _problems(node: Node, inputs: set[Node], known: frozenset[str]) -> Iterator[
         yield f"{name} takes a whole tuple; only item does"
     used = node.type.symbols | {s for value in node.attrs.values() for s in _attribute_symbols(value)}
     if unknown := sorted(used - known):
-        yield f"{name} {node.type} uses the named dim{'s' * (len(unknown) > 1)} {', '.join(unknown)}, which no input has"
+        listed = f"named dim{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
+        yield f"{name} {node.type} uses the {listed}, which no input has"
 
 
 def _attribute_symbols(value: Any) -> frozenset[str]:

@@ -74,13 +74,16 @@ def test_masked_branch_gives_no_nan():
     np.testing.assert_allclose(run([g], [x], ([-1.0, 0.0, 4.0],))[0], [0.0, 0.0, 0.5])
 
 
-@pytest.mark.parametrize("wrong, message", [
-    (lambda x, i: gradients([x], [x]), "needs a scalar: sum it first"),
-    (lambda x, i: gradients([x.sum()], [i]), "input .* is not floating-point"),
-    (lambda x, i: gradients([i.sum()], [x]), "output .* is not floating-point"),
-    (lambda x, i: gradients([x.sum()], [x], [None, None]), "2 cotangents were given for 1 outputs"),
-    (lambda x, i: gradients([x.sum()], [x], ["one"]), "a cotangent must be a tensor"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda x, i: gradients([x], [x]), "needs a scalar: sum it first"),
+        (lambda x, i: gradients([x.sum()], [i]), "input .* is not floating-point"),
+        (lambda x, i: gradients([i.sum()], [x]), "output .* is not floating-point"),
+        (lambda x, i: gradients([x.sum()], [x], [None, None]), "2 cotangents were given for 1 outputs"),
+        (lambda x, i: gradients([x.sum()], [x], ["one"]), "a cotangent must be a tensor"),
+    ],
+)
 def test_refusals_name_the_fix_and_the_line(wrong, message):
     with pytest.raises(GradientError, match=message) as caught:
         wrong(dlc.input("x", (3,)), dlc.input("i", (3,), "int32"))

@@ -33,11 +33,18 @@ def test_insertion_keeps_the_order_and_the_original():
     assert passes.PIPELINE.insert_before("fuse", lambda g: g, named="mine").names[-2] == "mine"
 
 
-@pytest.mark.parametrize("change", [
-    lambda p: p.insert_before("fusion", same), lambda p: p.insert_after("fusion", same), lambda p: p.without("fusion"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: p.insert_before("fusion", same),
+        lambda p: p.insert_after("fusion", same),
+        lambda p: p.without("fusion"),
+    ],
+)
 def test_an_unknown_name_lists_the_known_ones(change):
-    with pytest.raises(AttributeValueError, match="no pass 'fusion'; it has constant_folding, simplify, dead_code, fuse"):
+    with pytest.raises(
+        AttributeValueError, match="no pass 'fusion'; it has constant_folding, simplify, dead_code, fuse"
+    ):
         change(passes.PIPELINE)
 
 
@@ -83,13 +90,16 @@ def lost_update(graph):
     return Graph(graph.inputs, graph.outputs)
 
 
-@pytest.mark.parametrize("broken, message", [
-    (wrong_value, r"the pass wrong_value broke the graph: output 0 changed \(with N = \d\): \d+ of \d+ elements"),
-    (wrong_type, "the pass wrong_type broke the graph: its outputs were"),
-    (no_graph, "the pass no_graph returned NoneType"),
-    (lost_output, "its outputs were"),
-    (lost_update, "the update of 's' changed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "broken, message",
+    [
+        (wrong_value, r"the pass wrong_value broke the graph: output 0 changed \(with N = \d\): \d+ of \d+ elements"),
+        (wrong_type, "the pass wrong_type broke the graph: its outputs were"),
+        (no_graph, "the pass no_graph returned NoneType"),
+        (lost_output, "its outputs were"),
+        (lost_update, "the update of 's' changed"),
+    ],
+)
 def test_a_miscompile_names_its_pass_and_shows_the_diff(broken, message):
     state = State("s", TensorType("float32"), lambda: 0)
     x = dlc.input("x", ("N",))
@@ -138,11 +148,22 @@ def test_compile_runs_the_pipeline_it_is_given():
 # ---------------------------------------------------------------- comparing
 
 
-@pytest.mark.parametrize("old, new, differ", [
-    ([1.0, np.nan, np.inf], [1.0, np.nan, np.inf], False), ([1.0], [1.000001], False), ([1.0], [1.01], True),
-    ([np.nan], [1.0], True), ([np.inf], [-np.inf], True), ([1], [2], True), ([True], [True], False), ([], [], False),
-    ([1.0, 1e-9], [1.0, 0.0], False), ([1.0], [[1.0]], True), ([1.0], [1], True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "old, new, differ",
+    [
+        ([1.0, np.nan, np.inf], [1.0, np.nan, np.inf], False),
+        ([1.0], [1.000001], False),
+        ([1.0], [1.01], True),
+        ([np.nan], [1.0], True),
+        ([np.inf], [-np.inf], True),
+        ([1], [2], True),
+        ([True], [True], False),
+        ([], [], False),
+        ([1.0, 1e-9], [1.0, 0.0], False),
+        ([1.0], [[1.0]], True),
+        ([1.0], [1], True),
+    ],
+)
 def test_first_difference(old, new, differ):
     assert bool(first_difference(np.array(old), np.array(new), 1e-4)) is differ
 

@@ -31,12 +31,16 @@ def test_a_sound_graph_is_returned():
     assert passes.verify(graph) is graph
 
 
-@pytest.mark.parametrize("type_", [TensorType("float64", (3,)), TensorType("float32", (4,)), TensorType("float32", (3, 1))])
+@pytest.mark.parametrize(
+    "type_", [TensorType("float64", (3,)), TensorType("float32", (4,)), TensorType("float32", (3, 1))]
+)
 def test_a_wrong_type_names_node_and_line(type_):
     x = dlc.input("x", (3,))
     node = forged(ops.exp.op, (x.node,), {}, type_)
     origin = dlc.exp(x).origin
-    error = fails(Graph((x.node,), (node,), (), {node: (origin,)}), r"exp is stored as .*, but its op's rule gives f32\[3\]")
+    error = fails(
+        Graph((x.node,), (node,), (), {node: (origin,)}), r"exp is stored as .*, but its op's rule gives f32\[3\]"
+    )
     assert error.where == str(origin)
 
 
@@ -46,10 +50,16 @@ def test_operands_that_the_op_refuses():
     fails(Graph((x.node, i.node), (node,)), "add: its op refuses it: add takes operands of one dtype")
 
 
-@pytest.mark.parametrize("attrs, message", [
-    ({}, "refuses it"), ({"axes": (1, 0), "shape": (2,)}, "refuses it"), ({"axes": [1, 0]}, "not an attribute value"),
-    ({"axes": (0, 0)}, "refuses it"), ({"axes": Wildcard()}, "wildcard"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "attrs, message",
+    [
+        ({}, "refuses it"),
+        ({"axes": (1, 0), "shape": (2,)}, "refuses it"),
+        ({"axes": [1, 0]}, "not an attribute value"),
+        ({"axes": (0, 0)}, "refuses it"),
+        ({"axes": Wildcard()}, "wildcard"),
+    ],
+)
 def test_attributes(attrs, message):
     x = dlc.input("x", (2, 2))
     fails(Graph((x.node,), (forged(ops.permute_dims.op, (x.node,), attrs, x.type),)), message)
@@ -85,7 +95,10 @@ def test_bodies_are_verified_too():
     broken = Graph((y.node,), (forged(ops.exp.op, (y.node,), {}, TensorType("float64", (3,))),))
     holder = Op("holder_for_verify", Kind.OPAQUE, infer=lambda x, *, body: x)
     x = dlc.input("x", (3,))
-    fails(Graph((x.node,), (make_node(holder, (x.node,), {"body": broken}),)), "exp is stored .* in the body of <holder_for_verify")
+    fails(
+        Graph((x.node,), (make_node(holder, (x.node,), {"body": broken}),)),
+        "exp is stored .* in the body of <holder_for_verify",
+    )
     z = dlc.input("z", ("M",))
     other = Graph((z.node,), (dlc.exp(z).node,))
     fails(Graph((x.node,), (make_node(holder, (x.node,), {"body": other}),)), "named dim M")

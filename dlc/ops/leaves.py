@@ -54,7 +54,9 @@ INPUT = register(Op("input", Kind.LEAF, _leaf_type, doc="An argument of a progra
 STATE = register(Op("state", Kind.LEAF, _leaf_type, doc="A parameter or other state, read."))
 AMBIENT = register(Op("ambient", Kind.LEAF, _leaf_type, doc="A value bound by the compiler: training, seed, step."))
 CONSTANT = register(Op("constant", Kind.LEAF, _constant_type, reference=lambda *, value: value.array, doc="An array."))
-ITEM = register(Op("item", Kind.ITEM, _item_type, reference=lambda source, *, index: source[index], doc="One of several results."))
+ITEM = register(
+    Op("item", Kind.ITEM, _item_type, reference=lambda source, *, index: source[index], doc="One of several results.")
+)
 
 
 def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:

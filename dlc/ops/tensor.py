@@ -80,7 +80,7 @@ class Tensor:
         return _ops().permute_dims(self, (1, 0))
 
     def with_updates(self, *updates: tuple[State, Tensor]) -> Tensor:
-        """The same value carrying assignments ``state := tensor``, which `dlc.train_step` gathers along the data flow."""
+        """The same value carrying assignments ``state := tensor``, gathered by `dlc.train_step` along the data flow."""
         return Tensor(self.node, self.origin, (self,), tuple((state_node(s), v) for s, v in updates))
 
     # ---- conversions that would need a value
@@ -242,7 +242,7 @@ def state_node(state: State) -> Node:
 
 
 def wrap(value: Any) -> Tensor:
-    """A tensor of anything that means one: a tensor, node, state, NumPy array or scalar (a Python scalar is not weak here).
+    """A tensor of anything that means one: a tensor, node, state, NumPy array or scalar (which is not weak here).
 
     Raises `DTypeError` for what does not.
     """
