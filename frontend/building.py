@@ -9,7 +9,6 @@ from dlc.errors import GraphError
 from dlc.frontend.parameter import parameter
 from dlc.ir import Graph
 from dlc.ops.random import counted_draws
-from dlc.ops.random import counted_draws
 from dlc.ops.tensor import Tensor, collect_origins, wrap
 from dlc.provenance import here
 

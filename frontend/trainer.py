@@ -22,7 +22,6 @@ from dlc.frontend.samples import check_count, check_shape, count_of, features, t
 from dlc.frontend.step import TrainStep, train_step
 from dlc.ops.leaves import input as new_input
 from dlc.ops.random import counted_draws
-from dlc.ops.random import counted_draws
 from dlc.ops.tensor import Tensor
 from dlc.provenance import here
 

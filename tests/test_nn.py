@@ -238,7 +238,7 @@ def test_conv2d_same_and_valid_padding() -> None:
         (lambda: nn.Conv2d(4, 6, 3, groups=4), "out_channels=6 is not a multiple of groups=4"),
         (lambda: nn.Conv2d(1, 1, 0), "kernel_size"),
         (lambda: nn.MaxPool2d((2, 2, 2)), "kernel_size"),
-        (lambda: nn.Dropout(1.0), "probability"),
+        (lambda: nn.Dropout(1.5), "probability"),
         (lambda: nn.LSTM(3, 0), "hidden_size"),
     ],
 )

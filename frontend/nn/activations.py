@@ -46,7 +46,7 @@ class Sigmoid(_Activation):
 class SiLU(_Activation):
     """x * sigmoid(x). Elfwing, Uchibe and Doya (2018), arXiv:1702.03118."""
 
-    function = staticmethod(lambda x: x * ops.sigmoid(x))
+    function = staticmethod(ops.silu)
 
 
 class LeakyReLU(Module):

@@ -10,6 +10,7 @@ from dlc.frontend.nn.linear import known_size
 from dlc.frontend.nn.module import Module, layer_name
 from dlc.frontend.parameter import Parameter
 from dlc.ops import conv2d, reshape
+from dlc.ops.convolution import pair
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -43,7 +44,7 @@ class Conv2d(Module):
         bias: bool = True,
         dtype: Any = "float32",
     ) -> None:
-        self.kernel_size = pair("kernel_size", kernel_size, least=1)
+        self.kernel_size = window_size(self, kernel_size)
         self.stride = stride
         self.dilation = dilation
         self.padding = padding
@@ -85,9 +86,13 @@ class Conv2d(Module):
         return text + ("" if self.bias is not None else ", bias=False")
 
 
-def pair(name: str, value: Any, least: int) -> tuple[int, int]:
-    """A number, or two, as two ints of at least `least`; raises `AttributeValueError`."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v >= least for v in values):
-        raise AttributeValueError(f"{name} is an int of at least {least}, or two, not {value!r}", where=here())
-    return values
+def window_size(layer: Module, size: Any) -> tuple[int, int]:
+    """A kernel size, an int or two, as two ints of at least 1; raises `AttributeValueError`."""
+    what = f"{type(layer).__name__}: kernel_size"
+    try:
+        rows, columns = pair(size, what)
+    except AttributeValueError as error:
+        raise AttributeValueError(error.message, where=here()) from None
+    if rows < 1 or columns < 1:
+        raise AttributeValueError(f"{what} is at least 1, not {size!r}", where=here())
+    return rows, columns

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dlc.errors import AttributeValueError
-from dlc.frontend.nn import functional
 from dlc.frontend.nn.module import Module
+from dlc.ops import dropout
 from dlc.ops.tensor import Tensor
 from dlc.provenance import here
 
@@ -24,13 +24,13 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not (isinstance(p, (int, float)) and 0.0 <= p < 1.0):
-            raise AttributeValueError(f"Dropout: p is a probability in [0, 1), not {p!r}", where=here())
+        if not (isinstance(p, (int, float)) and 0.0 <= p <= 1.0):
+            raise AttributeValueError(f"Dropout: p is a probability from 0 to 1, not {p!r}", where=here())
         self.p = float(p)
 
     def forward(self, x: Any) -> Tensor:
         """x -> the same shape."""
-        return functional.dropout(x, self.p)
+        return dropout(x, self.p)
 
     def describe(self) -> str:
         """The probability."""

@@ -5,14 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from dlc import ops
-from dlc.frontend.losses import binary_cross_entropy_with_logits, cross_entropy
+from dlc.frontend.losses import binary_cross_entropy_with_logits
 from dlc.frontend.losses import huber as huber_loss
 from dlc.frontend.losses import l1 as l1_loss
 from dlc.frontend.losses import mse as mse_loss
-from dlc.ops import avg_pool2d, conv2d, gelu, log_softmax, max_pool2d, relu, sigmoid, softmax, tanh
+from dlc.ops import (
+    attention,
+    avg_pool2d,
+    conv2d,
+    cross_entropy,
+    dropout,
+    gelu,
+    layer_norm,
+    log_softmax,
+    max_pool2d,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from dlc.ops.tensor import Tensor, wrap
 
 __all__ = [
+    "attention",
     "avg_pool2d",
     "binary_cross_entropy_with_logits",
     "conv2d",
@@ -22,13 +39,16 @@ __all__ = [
     "gelu",
     "huber_loss",
     "l1_loss",
+    "layer_norm",
     "linear",
     "log_softmax",
     "max_pool2d",
     "mse_loss",
     "relu",
     "sigmoid",
+    "silu",
     "softmax",
+    "softplus",
     "tanh",
 ]
 
@@ -47,12 +67,3 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
 def embedding(indices: Any, weight: Any) -> Tensor:
     """Row i of weight [rows, width] for each index i: integer [...] -> [..., width]."""
     return ops.take(weight, indices, axis=0)
-
-
-def dropout(x: Any, p: float = 0.5, *, site: str | None = None) -> Tensor:
-    """In training each element is 0 with probability p, else x / (1 - p); otherwise x itself.
-
-    `site` names the draw; two draws of one name are equal. Left out, it is the module path and the ordinal of the draw
-    there (see dlc/ops/random.py).
-    """
-    return ops.dropout(x, p, site=site)

@@ -11,7 +11,7 @@ from dlc.frontend import initialisers
 from dlc.frontend.nn.linear import known_size
 from dlc.frontend.nn.module import Module, layer_name
 from dlc.frontend.parameter import Buffer, Parameter
-from dlc.ops import TRAINING, maximum, reshape, size_of, sqrt, stop_gradient, where
+from dlc.ops import TRAINING, layer_norm, maximum, reshape, size_of, sqrt, stop_gradient, where
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -142,12 +142,7 @@ class LayerNorm(Module):
                 f"{layer_name(self)} normalises over {list(self.normalized_shape)}, which {x.type} does not end with",
                 where=here(),
             )
-        axes = tuple(range(-rank, 0))
-        centred = x - x.mean(axis=axes, keepdims=True)
-        y = centred / sqrt((centred * centred).mean(axis=axes, keepdims=True) + self.eps)
-        if self.weight is not None:
-            y = y * self.weight
-        return y if self.bias is None else y + self.bias
+        return layer_norm(x, self.weight, self.bias, axis=tuple(range(-rank, 0)), eps=self.eps)
 
     def describe(self) -> str:
         """Shape and eps."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlc.frontend.nn.convolution import Pair, pair
+from dlc.frontend.nn.convolution import Padding, Pair, window_size
 from dlc.frontend.nn.module import Module
 from dlc.ops import avg_pool2d, max_pool2d
-from dlc.ops.tensor import Tensor
+from dlc.ops.tensor import Tensor, wrap
 
 
 class _Pool2d(Module):
-    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> None:
-        self.kernel_size = pair("kernel_size", kernel_size, least=1)
-        self.stride = self.kernel_size if stride is None else pair("stride", stride, least=1)
-        self.padding = pair("padding", padding, least=0)
+    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0) -> None:
+        self.kernel_size = window_size(self, kernel_size)
+        self.stride = self.kernel_size if stride is None else stride
+        self.padding = padding
 
     def describe(self) -> str:
         """Kernel, stride and padding."""
         text = f"kernel_size={self.kernel_size}, stride={self.stride}"
-        return text + (f", padding={self.padding}" if self.padding != (0, 0) else "")
+        return text + (f", padding={self.padding}" if self.padding != 0 else "")
 
 
 class MaxPool2d(_Pool2d):
@@ -65,6 +65,4 @@ class GlobalAvgPool2d(Module):
 
     def forward(self, x: Any) -> Tensor:
         """x [N, C, H, W] -> [N, C]."""
-        from dlc.ops.tensor import wrap
-
         return wrap(x).mean(axis=(2, 3))

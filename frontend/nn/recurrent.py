@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlc import ops
 from dlc.errors import AttributeValueError, ShapeError
 from dlc.frontend import initialisers
 from dlc.frontend.nn.linear import known_size
 from dlc.frontend.nn.module import Module, layer_name
 from dlc.frontend.parameter import Parameter
-from dlc.ops import broadcast_to, permute_dims, scalar, scan, sigmoid, tanh
+from dlc.ops import broadcast_to, permute_dims, scalar, sigmoid, tanh
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -68,7 +69,7 @@ class LSTM(Module):
             projected = permute_dims(projected, (1, 0, 2))
         recurrent = permute_dims(self.weight_hh_l0.as_tensor(), (1, 0))
         h, c = self._start(state, projected)
-        (h, c), y = scan(lambda carry, gates: self._cell(carry, gates, recurrent), (h, c), projected)
+        (h, c), y = ops.scan(lambda carry, gates: self._cell(carry, gates, recurrent), (h, c), projected)
         return permute_dims(y, (1, 0, 2)) if self.batch_first else y, (h, c)
 
     def _cell(self, carry: State, projected: Tensor, recurrent: Tensor) -> tuple[State, Tensor]:
