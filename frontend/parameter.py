@@ -19,6 +19,16 @@ Array = np.ndarray[Any, Any]
 OpenShape = tuple[int | None, ...]
 
 
+def _delegated(method: str) -> Any:
+    """The method of that name of the tensor that reads a parameter."""
+
+    def operator(self: Parameter, *operands: Any) -> Any:
+        return getattr(self.as_tensor(), method)(*operands)
+
+    operator.__name__ = method
+    return operator
+
+
 class Parameter:
     """A learned array of a module, usable wherever a tensor is. Compared by identity.
 
@@ -158,6 +168,32 @@ class Parameter:
             return getattr(self.as_tensor(), name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
+    __array_ufunc__ = None  # NumPy on the left hands its operators over
+    __add__ = _delegated("__add__")
+    __radd__ = _delegated("__radd__")
+    __sub__ = _delegated("__sub__")
+    __rsub__ = _delegated("__rsub__")
+    __mul__ = _delegated("__mul__")
+    __rmul__ = _delegated("__rmul__")
+    __truediv__ = _delegated("__truediv__")
+    __rtruediv__ = _delegated("__rtruediv__")
+    __floordiv__ = _delegated("__floordiv__")
+    __rfloordiv__ = _delegated("__rfloordiv__")
+    __mod__ = _delegated("__mod__")
+    __rmod__ = _delegated("__rmod__")
+    __pow__ = _delegated("__pow__")
+    __rpow__ = _delegated("__rpow__")
+    __matmul__ = _delegated("__matmul__")
+    __rmatmul__ = _delegated("__rmatmul__")
+    __neg__ = _delegated("__neg__")
+    __pos__ = _delegated("__pos__")
+    __abs__ = _delegated("__abs__")
+    __lt__ = _delegated("__lt__")
+    __le__ = _delegated("__le__")
+    __gt__ = _delegated("__gt__")
+    __ge__ = _delegated("__ge__")
+    __getitem__ = _delegated("__getitem__")
+
 
 class Buffer(Parameter):
     """State of a module that is saved with it but not trained: running statistics."""
@@ -166,45 +202,6 @@ class Buffer(Parameter):
 
 
 _TENSOR_NAMES = frozenset({"T", "astype", "max", "mean", "min", "ndim", "node", "reshape", "sum", "type"})
-_OPERATORS = [
-    "add",
-    "radd",
-    "sub",
-    "rsub",
-    "mul",
-    "rmul",
-    "truediv",
-    "rtruediv",
-    "floordiv",
-    "rfloordiv",
-    "mod",
-    "rmod",
-    "pow",
-    "rpow",
-    "matmul",
-    "rmatmul",
-    "neg",
-    "pos",
-    "abs",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "getitem",
-]
-
-
-def _delegated(method: str) -> Any:
-    def operator(self: Parameter, *operands: Any) -> Any:
-        return getattr(self.as_tensor(), method)(*operands)
-
-    operator.__name__ = method
-    return operator
-
-
-for _operator in _OPERATORS:
-    setattr(Parameter, f"__{_operator}__", _delegated(f"__{_operator}__"))
-Parameter.__array_ufunc__ = None  # type: ignore[attr-defined]  # NumPy on the left hands its operators over
 
 
 def fits(known: OpenShape, shape: Sequence[int]) -> bool:
