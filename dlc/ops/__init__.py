@@ -83,6 +83,7 @@ from dlc.ops.index import (
 from dlc.ops.leaves import SEED, STEP, TRAINING, constant, input, item, scalar
 from dlc.ops.random import bernoulli, counted_draws, normal, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, sum
+from dlc.ops.scan import scan
 from dlc.ops.tensor import Tensor
 from dlc.ops.view import (
     broadcast_to,
