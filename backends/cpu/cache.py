@@ -32,7 +32,7 @@ def source_key(source: str, host: tuple[str, str]) -> str:
 @cache
 def _toolchain() -> tuple[str, ...]:
     here = Path(__file__).parent
-    own = tuple((here / f"{name}.py").read_text() for name in ("prelude", "vector_math", "lower", "compile"))
+    own = tuple((here / f"{name}.py").read_text() for name in ("prelude", "vector_math", "control", "lower", "compile"))
     versions = (platform.python_version(), *(version(name) for name in ("numba", "llvmlite")))
     return (*own, *versions, sys.platform, platform.machine())
 

@@ -6,13 +6,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
 from dlc.backends.cpu.prelude import I1, I8, I64, name
 
 
 @name
-@intrinsic
 def pointer_at(typingctx: Any, address: Any) -> Any:
     """An address as a pointer to int64."""
 
@@ -23,7 +21,6 @@ def pointer_at(typingctx: Any, address: Any) -> Any:
 
 
 @name
-@intrinsic
 def call(typingctx: Any, address: Any, bases: Any, args: Any, first: Any) -> Any:
     """Call the kernel at an address on the bases and on its arguments, which begin at number `first`."""
 
@@ -39,7 +36,6 @@ def call(typingctx: Any, address: Any, bases: Any, args: Any, first: Any) -> Any
 
 
 @name
-@intrinsic
 def move(typingctx: Any, target: Any, source: Any, nbytes: Any) -> Any:
     """Copy bytes between addresses that do not overlap, or are equal."""
 

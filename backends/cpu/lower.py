@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from llvmlite.ir.values import MDValue
-from numba.core import compiler, cpu, funcdesc, lowering, typed_passes, types, untyped_passes
+from numba.core import compiler, cpu, fastmathpass, funcdesc, lowering, typed_passes, types, untyped_passes
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
-from numba.core.registry import cpu_target
+from numba.core.typing.context import BaseContext
 
 from dlc.backends.cpu import control  # noqa: F401 - enters the names of the dispatcher
 from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, NAMES
@@ -30,10 +31,10 @@ def lowered(source: str, entry: str) -> str:
         flags.fastmath = cpu.FastMathOptions({"contract"})
         flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         flags.enable_ssa = False
+        typing, target = contexts()
         module, inner = compiler.compile_extra(
-            cpu_target.typing_context, cpu_target.target_context, scope["kernel"], (POINTER, POINTER), types.none,
-            flags, {}, pipeline_class=FrontHalf,
-        )  # fmt: skip
+            typing, target, scope["kernel"], (POINTER, POINTER), types.none, flags, {}, pipeline_class=FrontHalf
+        )
     finally:
         del linecache.cache[filename]
     function = module.get_global(inner)
@@ -41,6 +42,47 @@ def lowered(source: str, entry: str) -> str:
     mark_independent_loops(function)
     _add_entry(module, function, entry)
     return str(module)
+
+
+class KernelTyping(BaseContext):  # type: ignore[misc]
+    """Python's own operators and the prelude, none of NumPy's; an operator on given types is looked up once."""
+
+    def __init__(self) -> None:
+        self._resolved: dict[Any, Any] = {}
+        super().__init__()
+
+    def load_additional_registries(self) -> None:
+        """Only what the builtin registry holds."""
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        """The signature that a call of `func` has."""
+        key = (func, tuple(args))
+        if key not in self._resolved:
+            found = super().resolve_function_type(func, args, kws)
+            if found is None:
+                return None
+            self._resolved[key] = found
+        return self._resolved[key]
+
+
+class KernelTarget(cpu.CPUContext):  # type: ignore[misc]
+    """Numba's CPU target without its run-time library and the parts of Python that kernels do not use."""
+
+    def load_additional_registries(self) -> None:
+        """Numbers, tuples and calls."""
+        from numba.cpython import builtins, iterators, numbers, rangeobj, tupleobj  # noqa: F401
+
+    def post_lowering(self, module: Any, library: Any) -> None:
+        """Floating-point flags; nothing to link."""
+        if self.fastmath:
+            fastmathpass.rewrite_module(module, self.fastmath)
+
+
+@cache
+def contexts() -> tuple[KernelTyping, KernelTarget]:
+    """The contexts that all kernels are compiled in."""
+    typing = KernelTyping()
+    return typing, KernelTarget(typing)
 
 
 class FrontHalf(compiler.CompilerBase):  # type: ignore[misc]
@@ -94,9 +136,6 @@ class Library:
     def create_ir_module(self, name: str) -> Any:
         """An empty module."""
         return self.codegen._create_empty_module(name)
-
-    def add_linking_library(self, library: Any) -> None:
-        """Kernels call nothing of Numba's."""
 
     def add_ir_module(self, module: Any) -> None:
         """Catch the finished module."""

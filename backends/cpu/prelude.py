@@ -13,8 +13,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import RefType, iternext_impl, lower_builtin
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, models, register_model
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
+from numba.extending import models, register_model
 
 from dlc import dtypes
 from dlc.backends.cpu import philox, vector_math
@@ -88,15 +88,45 @@ def _store(context: Any, b: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
-def name(function: Any) -> Any:
-    """Enter an intrinsic into the names."""
-    NAMES[function.__name__] = function
-    return function
+class Intrinsic:
+    """A name that kernels may call: `typing(context, *types)` gives a signature and what emits the LLVM IR, or None.
+
+    It does what `numba.extending.intrinsic` does, without waking Numba's own CPU target, which takes a second.
+    """
+
+    def __init__(self, typing: Callable[..., Any], text: str, literals: bool) -> None:
+        self.text = text
+
+        def generic(template: Any, args: Any, kws: Any) -> Any:
+            found = typing(template.context, *args)
+            if found is None:
+                return None
+            template.emitters[found[0].args] = found[1]
+            lower_builtin(found[1], *found[0].args)(found[1])
+            return found[0]
+
+        members = {
+            "key": self,
+            "generic": generic,
+            "prefer_literal": literals,
+            "emitters": {},
+            "get_impl_key": lambda template, sig: template.emitters[sig.args],
+        }
+        template = infer(type(f"Intrinsic_{text}", (AbstractTemplate,), members))
+        infer_global(self, types.Function(template))
+
+    def __repr__(self) -> str:
+        return self.text
 
 
-def _named(text: str, typing: Callable[..., Any]) -> None:
-    typing.__name__ = typing.__qualname__ = text
-    NAMES[text] = intrinsic(typing)
+def _named(text: str, typing: Callable[..., Any], literals: bool = False) -> None:
+    NAMES[text] = Intrinsic(typing, text, literals)
+
+
+def name(typing: Callable[..., Any]) -> Callable[..., Any]:
+    """Enter an intrinsic into the names that kernels are written in."""
+    _named(typing.__name__, typing)
+    return typing
 
 
 def _define_pointers(text: str, dtype: Any) -> None:
@@ -125,8 +155,7 @@ def _define_pointers(text: str, dtype: Any) -> None:
         return Buffer(dtype)(length), emit
 
     _named(f"pointer_{text}", pointer)
-    local.__name__ = local.__qualname__ = f"local_{text}"
-    NAMES[local.__name__] = intrinsic(prefer_literal=True)(local)
+    _named(f"local_{text}", local, literals=True)
 
 
 for _text, _dtype in DTYPES.items():
@@ -210,7 +239,6 @@ def _advance(context: Any, b: Any, sig: Any, args: Any, result: Any) -> None:
 
 
 @name
-@intrinsic
 def pointer_status(typingctx: Any, bases: Any) -> Any:
     """The status block."""
 
@@ -221,7 +249,6 @@ def pointer_status(typingctx: Any, bases: Any) -> Any:
 
 
 @name
-@intrinsic
 def check(typingctx: Any, holds: Any, status: Any, number: Any, operand: Any, index: Any, extent: Any) -> Any:
     """Report an index out of range unless `holds`; the first report stays."""
 
@@ -435,7 +462,6 @@ for _text, _emit in vector_math.UNARY.items():
 
 
 @name
-@intrinsic
 def select(typingctx: Any, condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y; both are evaluated."""
     kind = types.unliteral(x)
@@ -445,7 +471,6 @@ def select(typingctx: Any, condition: Any, x: Any, y: Any) -> Any:
 
 
 @name
-@intrinsic
 def random_word(typingctx: Any, seed: Any, step: Any, site: Any, index: Any, word: Any) -> Any:
     """32 random bits, held as uint64: word 0 to 3 of an element's draw."""
     places = (types.int64,) * 4
