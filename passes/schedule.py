@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dlc.ir import Graph, Node, TensorType, TupleType
 from dlc.ops.definition import Kind
-from dlc.ops.fused import can_fail, root_kind
+from dlc.ops.fused import can_fail
 
 
 class Value(NamedTuple):
@@ -51,7 +51,7 @@ def is_kernel(node: Node) -> bool:
 
 @lru_cache(maxsize=4096)
 def _inputs_read_in_place(body: Graph) -> tuple[bool, ...]:
-    """For each input of a map's body, whether every read is at the index that is being written."""
+    """For each input of a body, whether every read is at the index that is being written."""
     same: dict[Node, bool] = {}
     for node in reversed(body.nodes):
         same[node] = all(
@@ -66,8 +66,8 @@ def may_overwrite(node: Node, position: int, result: int) -> bool:
     operand, target = node.inputs[position].type, result_types(node)[result]
     if operand != target:
         return False
-    if node.op.kind is Kind.FUSED:  # a contraction may add to its result in several rounds
-        return root_kind(node) is not Kind.CONTRACT and _inputs_read_in_place(node.attrs["body"])[position]
+    if node.op.kind is Kind.FUSED:
+        return _inputs_read_in_place(node.attrs["body"])[position]
     return node.op.kind is Kind.ELEMENTWISE
 
 

@@ -1,8 +1,10 @@
 """The dispatcher: one kernel, the same for every program, that walks a plan's table.
 
-It is compiled and cached like any kernel. Its arguments are the table's address, the number of rows, and the address
-of the argument blocks; `dlc.backends.cpu.table` says what a row and its arguments hold. Loops keep their state in
-bases, which belong to one call, so the table and the arguments are shared by all threads.
+It is compiled and cached like any kernel. Its arguments are the table's address, the number of rows, the address of
+the argument blocks (`dlc.backends.cpu.table` says what they hold), and then, for the arrays of this call: where an
+array object keeps the address of its data, the number of inputs, the first output's base and the number of outputs.
+Their bases come as addresses of array objects, since Python gives those at once, and are replaced by the data's.
+Loops keep their state in bases, which belong to one call, so the table and the arguments are shared by all threads.
 """
 
 from __future__ import annotations
@@ -11,12 +13,17 @@ from functools import cache
 
 from dlc.backends.cpu.compile import compile_kernels
 from dlc.backends.cpu.table import CARRY_FIELDS, COMMIT, COPY, LOOP, LOOP_FIELDS, NEXT, SLICE_FIELDS
+from dlc.backends.plan import FIRST
 
 SOURCE = f'''def kernel(bases, args):
     table = pointer_at(args[0])
     rows = args[1]
     a = pointer_at(args[2])
     status = pointer_status(bases)
+    for i in range({FIRST}, {FIRST} + args[4]):
+        bases[i] = pointer_at(bases[i] + args[3])[0]
+    for i in range(args[5], args[5] + args[6]):
+        bases[i] = pointer_at(bases[i] + args[3])[0]
     row = int64(0)
     while row < rows:
         what = table[2 * row]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from dlc.backends.loops import KernelCode
 from dlc.backends.plan import FIRST, KernelStep, Plan, make_plan
 from dlc.dims import evaluate
 from dlc.errors import DlcError, IndexOutOfRangeError
-from dlc.ir import Graph, Node
+from dlc.ir import Graph, Node, TensorType
 from dlc.ops.fused import can_fail
 from dlc.passes.memory import Arena
 from dlc.state import State, aligned_empty
@@ -30,27 +31,15 @@ POISON = os.environ.get("DLC_POISON", "0") not in ("", "0")
 STATUS_WORDS = 8
 
 _NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
-_HEAD = object.__basicsize__  # a NumPy array's data pointer is the first field after Python's object head
 
 
-def _address_by_interface(array: Array) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
-def _address_by_layout(array: Array, read: Any = ctypes.c_size_t.from_address, head: int = _HEAD) -> int:
-    address: int = read(id(array) + head).value
-    return address
-
-
-def _fastest_address() -> Callable[[Array], int]:
-    """Reading the pointer itself takes a fifth of the time of the public interface; used where it is seen to agree."""
-    probe = [np.zeros(shape, np.float32) for shape in ((), (3,), (2, 5))]
-    agrees = all(_address_by_layout(a) == _address_by_interface(a) for a in probe)
-    return _address_by_layout if agrees else _address_by_interface
-
-
-address_of = _fastest_address()
+def _data_field() -> int:
+    """Where a NumPy array object keeps the address of its data: the first field after Python's object head."""
+    probes = [np.zeros(shape, np.float32) for shape in ((), (3,), (2, 5))]
+    for a in probes:
+        if ctypes.c_size_t.from_address(id(a) + object.__basicsize__).value != a.ctypes.data:
+            raise RuntimeError("this Python or NumPy lays arrays out in a way that the CPU backend does not know")
+    return object.__basicsize__
 
 
 class Memory(NamedTuple):
@@ -69,12 +58,11 @@ class Bound:
         plan = executable.plan
         self.arena: Arena = plan.arena(bindings)
         self.args = executable.arguments.bound(self.arena, bindings)
-        table = executable.table
-        self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data], np.int64)
+        graph, table = plan.graph, executable.table
+        arrays = (len(graph.inputs), executable.first_output, len(graph.outputs))
+        self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data, _data_field(), *arrays], np.int64)
         self.head_address = self.head.ctypes.data
-        self.outputs = [
-            (tuple(evaluate(d, bindings) for d in n.type.shape), np.dtype(n.type.dtype)) for n in plan.graph.outputs
-        ]
+        self.outputs = [(_shape(n.type, bindings), np.dtype(n.type.dtype)) for n in graph.outputs]
         self._executable = executable
         self._pool: list[Memory] = []
 
@@ -91,6 +79,10 @@ class Bound:
     def give_back(self, memory: Memory) -> None:
         """Let the next call use it."""
         self._pool.append(memory)
+
+
+def _shape(type: TensorType, bindings: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple([evaluate(d, bindings) for d in type.shape])
 
 
 class CpuExecutable:
@@ -117,7 +109,9 @@ class CpuExecutable:
         self._can_fail = any(can_fail(step.node) for step in self.plan.kernels)
         self._states = [n.leaf for n in graph.states if isinstance(n.leaf, State)]
         self._updated = [n.leaf for n, _ in graph.updates if isinstance(n.leaf, State)]
-        self._first_output = FIRST + len(graph.inputs) + len(self._states)
+        self.first_output = FIRST + len(graph.inputs) + len(self._states)
+        self._pack_inputs = struct.Struct(f"{len(graph.inputs)}q").pack_into
+        self._pack_outputs = struct.Struct(f"{len(graph.outputs)}q").pack_into
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Bound] = OrderedDict()
         self._last: tuple[Mapping[str, int] | None, Bound | None] = (None, None)
 
@@ -133,20 +127,10 @@ class CpuExecutable:
         if last is not bindings or bound is None:
             bound = self._bind(bindings)
         memory = bound.take()
-        bases = memory.bases
-        address = address_of
-        k = FIRST
-        for a in inputs:
-            if not a.flags.carray:  # C-ordered and aligned
-                a = np.array(a, order="C")
-                inputs = [*inputs, a]  # keeps the copy alive during the call
-            bases[k] = address(a)
-            k += 1
+        arrays = [a if a.flags.carray else np.array(a, order="C") for a in inputs]  # C-ordered and aligned
         results = [np.empty(shape, dtype) for shape, dtype in bound.outputs]
-        k = self._first_output
-        for a in results:
-            bases[k] = address(a)
-            k += 1
+        self._pack_inputs(memory.bases, 8 * FIRST, *map(id, arrays))
+        self._pack_outputs(memory.bases, 8 * self.first_output, *map(id, results))
         self._run(memory.address, bound.head_address)
         if self._can_fail and memory.status[0]:
             report = memory.status.tolist()

@@ -1,14 +1,15 @@
 """The op `fused`: a body graph that becomes one kernel. Passes make it; users do not.
 
 A body is a `Graph` whose inputs stand for the operands by position and whose leaves are those inputs and constants of
-one element; it has no states, updates or ambient values. Its structure is one of three, told apart by `root_kind`:
+one element; it has no states, updates or ambient values. Its structure is one of two, told apart by `heavy_node`:
 
 - a map: every output has one shape and is computed point by point from elementwise, view and index ops;
 - a reduction or a contraction: one such node, whose operands are maps, followed by elementwise ops on its result, all
   of its shape (the epilogue).
 
-A body of several outputs is a map, and its node is tuple-typed. All elements that one point of the domain needs are
-loaded before any output is stored at that point, so that an output may take the place of an operand.
+A body of several outputs is a map, and its node is tuple-typed. Kernels store each element once, when it is finished,
+and all elements that one point of the domain needs are loaded before any output is stored at that point: an output may
+take the place of an operand that is read at the point being written alone.
 """
 
 from __future__ import annotations
@@ -59,14 +60,6 @@ FUSED = register(
 def heavy_node(body: Graph) -> Node | None:
     """The reduction or contraction in a body; None in a map."""
     return next((n for n in body.nodes if n.op.kind in HEAVY), None)
-
-
-def root_kind(node: Node) -> Kind:
-    """What `node`'s kernel is built around: REDUCE, CONTRACT, ELEMENTWISE for maps; other ops are of their own kind."""
-    if node.op.kind is Kind.FUSED:
-        heavy = heavy_node(node.attrs["body"])
-        return Kind.ELEMENTWISE if heavy is None else heavy.op.kind
-    return node.op.kind
 
 
 def can_fail(node: Node) -> bool:
