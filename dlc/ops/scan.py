@@ -208,7 +208,7 @@ def loop(
     handles = {t.node: t for t in handles_below(outputs)}
     places = [_placeholder(f"capture{i}", n.type).node for i, n in enumerate(captured)]
     body = subgraph([*inputs, *places], roots, dict(zip(captured, places, strict=True)), collect_origins(outputs))
-    operands = [*init, *xs, *(handles.get(n) or Tensor(n) for n in captured)]
+    operands = [*init, *xs, *(handles.get(n, Tensor(n)) for n in captured)]
     how = {"body": body, "carries": len(carry), "slices": len(sliced), "length": length, "reverse": reverse}
     node = build(SCAN, operands, how)
     return [item(node, i) for i in range(len(outputs))]
