@@ -210,6 +210,13 @@ def test_attributes_are_short_and_shapes_are_left_to_the_arrows():
     assert ("reshape",) in lines
 
 
+def test_attributes_that_say_nothing_are_left_out():
+    image, kernel = dlc.input("image", ("N", 1, 8, 8)), state("kernel", 2, 1, 3, 3)
+    y = ops.conv2d(ops.conv2d(image, kernel, padding=1)[:, :1], kernel, stride=2)
+    lines = [line for line in lines_of(picture_of(graph_of([image], [y]), "forward")).values() if line[0] == "conv2d"]
+    assert lines == [("conv2d", "padding=((1, 1), (1, 1))"), ("conv2d", "stride=(2, 2)")]
+
+
 def test_fused_nodes_list_their_body():
     a = dlc.input("a", ("N",))
     body = dlc.graph([a], [ops.tanh(ops.exp(a) + 1 + 2)])

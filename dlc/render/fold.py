@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from dlc.ir import Node
 from dlc.render.labels import LINE_LIMIT, count, is_scalar, plain, runs
-from dlc.render.picture import Edge, Picture, Vertex
+from dlc.render.picture import Edge, Picture, Vertex, stored_value
 
 GroupKey: TypeAlias = tuple[str, tuple[str, ...]]  # a phase, and a module path or another name
 NODE_BUDGET = 250  # boxes; above it repeated modules are rolled up, then modules drawn as one box
@@ -67,7 +67,7 @@ def _contents(members: Sequence[Vertex]) -> list[str]:
             break
         else:
             lines.append(op)
-    states = [v for v in members if v.role == "state"]
+    states = {stored_value(n) for v in members if v.role == "state" for n in v.nodes}  # several views are one parameter
     return [*lines, *([count(len(states), "parameter")] if states else [])]
 
 

@@ -18,6 +18,7 @@ LINE_LIMIT = 30  # characters in a line of attributes
 ATTRIBUTE_LINES = 3
 BODY_LINES = 8  # ops of a fused or looped body that are listed
 _SHOWN_BY_THE_TYPE = frozenset({"shape"})
+_NEUTRAL = {"stride": 1, "strides": 1, "dilation": 1, "dilations": 1, "groups": 1, "padding": 0}  # these say nothing
 
 
 def plain(text: str, limit: int = NAME_LIMIT) -> str:
@@ -94,7 +95,8 @@ def op_lines(node: Node, operands: Sequence[str | None]) -> tuple[str, ...]:
     attrs = [
         f"{name}={attribute_text(value)}"
         for name, value in node.attrs.items()
-        if not isinstance(value, (Graph, Leaf, Literal)) and name not in _SHOWN_BY_THE_TYPE and value is not None
+        if not isinstance(value, (Graph, Leaf, Literal)) and name not in _SHOWN_BY_THE_TYPE
+        if value is not None and not _is_neutral(name, value)
     ]
     lines = [plain(node.op.name + inline), *_wrapped(attrs)]
     for name, value in node.attrs.items():
@@ -128,6 +130,12 @@ def tooltip(origin: Origin | None, type_: object) -> str:
     file = origin.file.replace("\\", "/").rpartition("/")[2]
     module = f" in {plain(origin.module)}" if origin.module else ""
     return f"{type_} at {plain(file)}:{origin.line}{module}"
+
+
+def _is_neutral(name: str, value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_neutral(name, item) for item in value)
+    return name in _NEUTRAL and value == _NEUTRAL[name]
 
 
 def _wrapped(items: Iterable[str]) -> list[str]:

@@ -129,7 +129,7 @@ class _Drawer:
         for x, text in zip(node.inputs, inline, strict=True):
             if text is None:
                 self.connect(x, self.ids[node], self.phases[node])
-        self.add(node, inline)
+        self.add(node, self.ids[node], self.phases[node], inline)
 
     def draw_end(self, id_: str, node: Node, role: Role, phase: str, lines: tuple[str, ...]) -> None:
         text = self.scalars.get(node)
@@ -148,7 +148,7 @@ class _Drawer:
             return plain(x.leaf.name, 24)
         return None
 
-    def add(self, node: Node, inline: Sequence[str | None]) -> None:
+    def add(self, node: Node, id_: str, phase: str, inline: Sequence[str | None]) -> None:
         origin = self.origin(node)
         leaf = stored_value(node)
         if leaf is not None:
@@ -159,18 +159,21 @@ class _Drawer:
         else:
             role = "group" if any(isinstance(v, Graph) for v in node.attrs.values()) else "op"
             lines = op_lines(node, inline)
-        phase, pale = self.phases[node], self.phases[node] not in VIEWS[self.view]
-        id_, module, tip = self.ids[node], self.module(node), tooltip(origin, node.type)
-        self.vertices[id_] = Vertex(id_, role, phase, lines, (node,), module, pale, tip, origin)
+        pale = phase not in VIEWS[self.view]
+        tip = tooltip(origin, node.type)
+        self.vertices[id_] = Vertex(id_, role, phase, lines, (node,), self.module(node, phase), pale, tip, origin)
 
     def connect(self, x: Node, head: str, phase: str) -> None:
         source, item = x, ""
         while source.op.kind is Kind.ITEM:
             item = f"#{source.attrs['index']} "
             (source,) = source.inputs
-        if self.ids[source] not in self.vertices:  # a stored value, or one of a part that this view leaves out
-            self.add(source, [self.scalars.get(i) for i in source.inputs])
-        tail = self.vertices[self.ids[source]]
+        id_, home = self.ids[source], self.phases[source]
+        if stored_value(source) is not None and home != phase:  # every part has parameters of its own at hand
+            id_, home = f"{id_}_{phase}", phase
+        if id_ not in self.vertices:  # a stored value, or one of a part that this view leaves out
+            self.add(source, id_, home, [self.scalars.get(i) for i in source.inputs])
+        tail = self.vertices[id_]
         kind: EdgeKind = "data" if tail.phase == phase or tail.pale else "update" if phase == "update" else "saved"
         label = "" if tail.role in ("input", "state", "constant") else f"{item}{x.type}"
         self.edges[Edge(tail.id, head, label, kind)] = None
@@ -180,13 +183,13 @@ class _Drawer:
         places = self.graph.origins.get(node, ())
         return next((o for o in places if o.phase == self.phases[node]), places[0] if places else None)
 
-    def module(self, node: Node) -> tuple[str, ...]:
-        """The module path; that of a leaf is what its users have in common."""
+    def module(self, node: Node, phase: str) -> tuple[str, ...]:
+        """The module path; that of a leaf is what its users in a phase have in common."""
         if node.op.kind is not Kind.LEAF:
             origin = self.origin(node)
             return tuple(plain(part) for part in origin.module.split(".")) if origin and origin.module else ()
         if node.op.name in ("input", "ambient"):
             return ()
-        users = [u for u in self.graph.users[node] if self.phases[u] == self.phases[node]]
-        parts = takewhile(lambda level: len(set(level)) == 1, zip(*(self.module(u) for u in users), strict=False))
+        paths = [self.module(u, phase) for u in self.graph.users[node] if self.phases[u] == phase]
+        parts = takewhile(lambda level: len(set(level)) == 1, zip(*paths, strict=False))
         return tuple(level[0] for level in parts)
