@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dlc.dims import Dim
 from dlc.errors import DlcError
 from dlc.ir import Graph, Literal, Node, TensorType, make_node, same_op
 from dlc.ops.definition import Kind
@@ -39,8 +40,7 @@ def constant_folding(graph: Graph) -> Graph:
 
 def _fold_graph(graph: Graph, done: dict[int, Graph]) -> Graph:
     def fold(node: Node, operands: tuple[Node, ...]) -> Node:
-        folded = _folded(node.op, operands, node.attrs, node.type) if operands else None
-        return folded or _with_bodies(node, operands, done)
+        return _folded(node.op, operands, node.attrs, node.type) or _with_bodies(node, operands, done)
 
     if id(graph) not in done:
         changed = any(_may_fold(n) or _has_body(n) for n in graph.nodes)
@@ -53,8 +53,8 @@ def _has_body(node: Node) -> bool:
 
 
 def _may_fold(node: Node) -> bool:
-    """Whether the node's operands are constants already; where none is, no node of the graph can be folded."""
-    return bool(node.inputs) and all(x.op is CONSTANT for x in node.inputs)
+    """Whether the node's operands are constants already; where none's are, no node of the graph can be folded."""
+    return node.op.kind in _FOLDABLE and all(x.op is CONSTANT for x in node.inputs)
 
 
 def _with_bodies(node: Node, operands: tuple[Node, ...], done: dict[int, Graph]) -> Node:
@@ -69,7 +69,9 @@ def _folded(op: Any, operands: tuple[Node, ...], attrs: Mapping[str, Any], type:
         return None
     if op.kind not in _FOLDABLE or op.reference is None or not isinstance(type, TensorType) or not is_concrete(type):
         return None
-    if any(isinstance(v, Graph) for v in attrs.values()):
+    if any(isinstance(v, Graph) or _has_dims(v) for v in attrs.values()):
+        return None
+    if not operands and type.ndim:  # iota and the like are cheaper to compute than to load
         return None
     size, available = type.nbytes, sum(x.type.nbytes for x in operands)
     assert isinstance(size, int)
@@ -82,3 +84,8 @@ def _folded(op: Any, operands: tuple[Node, ...], attrs: Mapping[str, Any], type:
         return None
     literal = Literal(np.asarray(value))
     return make_node(CONSTANT, (), {"value": literal}) if literal.type == type else None
+
+
+def _has_dims(value: Any) -> bool:
+    """Whether an attribute's value depends on a named dim."""
+    return isinstance(value, Dim) or (isinstance(value, tuple) and any(map(_has_dims, value)))

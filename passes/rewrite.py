@@ -103,6 +103,7 @@ def rule(
     *,
     where: Callable[..., Any] | None = None,
     types: Types | None = None,
+    traced_as: Mapping[str, TensorType] | None = None,
     name: str | None = None,
 ) -> Callable[[Replacement], Rule]:
     """Make a rewrite rule of a replacement function; both it and the pattern are plain expressions of the DSL.
@@ -113,7 +114,8 @@ def rule(
     `passes.anything` matches any value (write such an op with its ``.op``: ``dlc.sum.op(x, axes=passes.anything)``).
 
     `types` restricts wildcards: a dtype, several, or a whole `TensorType`; it also gives the type that the pattern is
-    traced with, otherwise a 0-d float32. `where` decides, given what it asks for by parameter name. The replacement
+    traced with, otherwise a 0-d float32. `traced_as` gives types for tracing alone, where an op wants axes. `where`
+    decides, given what it asks for by parameter name. The replacement
     and `where` may take any of the wildcards, the wild attributes, and ``result``, the tensor that is replaced; a
     replacement that returns None declines. Raises `RuleError` if the pattern is not an expression of its parameters.
 
@@ -137,15 +139,16 @@ def rule(
         code = getattr(replacement, "__code__", None)
         place = f"{code.co_filename}:{code.co_firstlineno}" if code else repr(replacement)
         parameters = list(inspect.signature(pattern).parameters)
-        if unknown := sorted(set(wanted) - set(parameters)):
+        stand_ins = {**wanted, **(traced_as or {})}
+        if unknown := sorted(set(stand_ins) - set(parameters)):
             raise RuleError(f"the rule {label} ({place}): types= names {unknown}, but the pattern takes {parameters}")
-        leaves = tuple(make_node(INPUT, (), {"leaf": InputLeaf(p, _stand_in(wanted.get(p)))}) for p in parameters)
+        leaves = tuple(make_node(INPUT, (), {"leaf": InputLeaf(p, _stand_in(stand_ins.get(p)))}) for p in parameters)
         try:
             root = wrap(pattern(*map(Tensor, leaves))).node
         except DlcError as error:
             raise RuleError(
                 f"the rule {label} ({place}): its pattern cannot be traced: {error.message}. "
-                "Give the wildcards other types with types="
+                "Give the wildcards other types with types= or traced_as="
             ) from error
         found = _pattern_names(root)
         if root in leaves or not set(leaves) <= set(found.operands):

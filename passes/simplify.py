@@ -9,6 +9,7 @@ from typing import Any
 from dlc import ops
 from dlc.dims import Shape
 from dlc.dtypes import FLOATING, INTEGER, can_cast_without_loss
+from dlc.ir import TensorType
 from dlc.ops import Tensor
 from dlc.passes.rewrite import Rule, anything, rewriter, rule
 
@@ -295,6 +296,40 @@ def max_over_no_axis(x: Tensor) -> Tensor:
 @_simplification(lambda x: ops.min.op(x, axes=()))
 def min_over_no_axis(x: Tensor) -> Tensor:
     return x
+
+
+# ---------------------------------------------------------------- contractions
+
+_MATRIX = TensorType("float32", (2, 2))
+
+
+def _swaps_last_axes(ndim: int, *axes: tuple[int, ...]) -> bool:
+    swapped = (*range(ndim - 2), ndim - 1, ndim - 2)
+    return all(a == swapped for a in axes)
+
+
+@_simplification(
+    lambda a, b: ops.permute_dims.op(
+        ops.matmul(ops.permute_dims.op(a, axes=anything("inner")), b), axes=anything("outer")
+    ),
+    traced_as={"a": _MATRIX, "b": _MATRIX},
+    where=lambda a, b, inner, outer: a.ndim == b.ndim == len(outer) and _swaps_last_axes(a.ndim, inner, outer),
+)
+def transposed_product_left(a: Tensor, b: Tensor, outer: tuple[int, ...]) -> Tensor:
+    """(aT b)T is bT a: the same products in the same order, and the result needs no transposing."""
+    return ops.matmul(ops.permute_dims(b, outer), a)
+
+
+@_simplification(
+    lambda a, b: ops.permute_dims.op(
+        ops.matmul(a, ops.permute_dims.op(b, axes=anything("inner"))), axes=anything("outer")
+    ),
+    traced_as={"a": _MATRIX, "b": _MATRIX},
+    where=lambda a, b, inner, outer: a.ndim == b.ndim == len(outer) and _swaps_last_axes(a.ndim, inner, outer),
+)
+def transposed_product_right(a: Tensor, b: Tensor, outer: tuple[int, ...]) -> Tensor:
+    """(a bT)T is b aT."""
+    return ops.matmul(b, ops.permute_dims(a, outer))
 
 
 def _implicit_broadcast(op: Any) -> None:

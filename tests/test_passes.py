@@ -220,6 +220,13 @@ def test_folding_leaves_errors_and_named_dims_to_run_time():
     assert_same_graph(passes.constant_folding(spread), spread)
 
 
+def test_folding_gives_sizes_their_value_and_leaves_iota_alone():
+    x = dlc.input("x", ("N", 3))
+    bound = passes.specialise(dlc.graph([x], [x.mean() * x, dlc.arange(3)]), {"N": 4})
+    ops_left = [n.op.name for n in check_pass(passes.constant_folding, bound).nodes]
+    assert "size_of" not in ops_left and "iota" in ops_left
+
+
 def test_folding_keeps_bits():
     before = dlc.graph([], [dlc.constant(-0.0) * 1.0, dlc.constant(np.float32(0.1)) + 0.2, dlc.constant(1.0) / 0.0])
     values = [n.attrs["value"].array for n in check_pass(passes.constant_folding, before).outputs]

@@ -325,6 +325,12 @@ CASES = {
     "broadcast_to_itself": lambda x, i, b: ops.broadcast_to.op(x, shape=(9,)),
     "slice_of_everything": lambda x, i, b: ops.slice_.op(x, starts=(0,), sizes=(9,), steps=(1,)),
     "integer_sum_over_no_axis": lambda x, i, b: ops.sum.op(i, axes=()),
+    "transposed_product_left": lambda x, i, b: dlc.matrix_transpose(
+        dlc.matmul(dlc.matrix_transpose(x[:8].reshape(4, 2)), dlc.where(dlc.isnan(x[:4]), 1.0, 2.0).reshape(4, 1))
+    ),
+    "transposed_product_right": lambda x, i, b: dlc.matrix_transpose(
+        dlc.matmul(dlc.where(dlc.isnan(x[:6]), 1.0, 2.0).reshape(3, 2), dlc.matrix_transpose(x[:8].reshape(4, 2)))
+    ),
     "max_over_no_axis": lambda x, i, b: ops.max.op(x, axes=()),
     "min_over_no_axis": lambda x, i, b: ops.min.op(x, axes=()),
 } | {
@@ -389,6 +395,19 @@ def test_what_would_change_special_values_stays(make):
     x, i = dlc.input("x", (9,)), dlc.input("i", (6,), "int32")
     before = graph([x, i], make(x, i))
     assert passes.simplify(before) is before
+
+
+def test_a_linear_layers_weight_gradient_needs_no_transposing():
+    x, w = dlc.input("x", ("N", 3)), dlc.input("w", (5, 3))
+    y = dlc.tanh(dlc.matmul(x, dlc.matrix_transpose(w)))
+    (g,) = passes.gradients([y.sum()], [w])
+    after = check_pass(passes.simplify, graph([x, w], g))
+    product = after.outputs[0]
+    assert product.op.name == "matmul" and product.inputs[1] is x.node
+    batched = dlc.input("a", (2, "N", 3)), dlc.input("b", (2, "N", 4))
+    turned = dlc.matrix_transpose(dlc.matmul(dlc.matrix_transpose(batched[0]), batched[1]))
+    after = check_pass(passes.simplify, graph(batched, turned))
+    assert_same_graph(after, graph(batched, dlc.matmul(dlc.matrix_transpose(batched[1]), batched[0])))
 
 
 def test_gradients_of_a_sum_lose_their_broadcast():
