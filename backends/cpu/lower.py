@@ -14,7 +14,7 @@ from numba.core.compiler_machinery import LoweringPass, PassManager, register_pa
 from numba.core.typing.context import BaseContext
 
 from dlc.backends.cpu import control  # noqa: F401 - enters the names of the dispatcher
-from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, NAMES
+from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, LOWERING, NAMES, TYPING
 
 POINTER = types.CPointer(types.int64)
 
@@ -52,7 +52,8 @@ class KernelTyping(BaseContext):  # type: ignore[misc]
         super().__init__()
 
     def load_additional_registries(self) -> None:
-        """Only what the builtin registry holds."""
+        """The prelude, beside the builtin registry."""
+        self.install_registry(TYPING)
 
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
         """The signature that a call of `func` has."""
@@ -69,8 +70,10 @@ class KernelTarget(cpu.CPUContext):  # type: ignore[misc]
     """Numba's CPU target without its run-time library and the parts of Python that kernels do not use."""
 
     def load_additional_registries(self) -> None:
-        """Numbers, tuples and calls."""
+        """Numbers, tuples and ranges, and the prelude."""
         from numba.cpython import builtins, iterators, numbers, rangeobj, tupleobj  # noqa: F401
+
+        self.install_registry(LOWERING)
 
     def post_lowering(self, module: Any, library: Any) -> None:
         """Floating-point flags; nothing to link."""

@@ -12,8 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.imputils import RefType, iternext_impl, lower_builtin
-from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
+from numba.core import imputils
+from numba.core.imputils import RefType, iternext_impl
+from numba.core.typing import templates
+from numba.core.typing.templates import AbstractTemplate, signature
 from numba.extending import models, register_model
 
 from dlc import dtypes
@@ -24,6 +26,7 @@ ACCESS = "dlc.access"  # marks accesses that iterations of an independent loop d
 INDEPENDENT = "dlc.independent"  # a call of this marks the loop around it; it is gone before LLVM sees the module
 I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 DTYPES = {"boolean" if n == "bool" else n: getattr(types, "boolean" if n == "bool" else n) for n in dtypes.ALL}
+TYPING, LOWERING = templates.Registry(), imputils.Registry("dlc")  # our own, so that nobody else's Numba sees them
 NAMES: dict[str, Any] = {"inf": float("inf"), "nan": float("nan")}
 
 # ---------------------------------------------------------------- typed pointers
@@ -46,7 +49,7 @@ class BufferModel(models.PrimitiveModel):
         super().__init__(manager, fe_type, element.as_pointer())
 
 
-@infer_global(operator.getitem)
+@TYPING.register_global(operator.getitem)
 class BufferGet(AbstractTemplate):
     """buffer[index]"""
 
@@ -57,7 +60,7 @@ class BufferGet(AbstractTemplate):
         return None
 
 
-@infer_global(operator.setitem)
+@TYPING.register_global(operator.setitem)
 class BufferSet(AbstractTemplate):
     """buffer[index] = value"""
 
@@ -74,13 +77,13 @@ def access(b: Any, instruction: Any) -> Any:
     return instruction
 
 
-@lower_builtin(operator.getitem, Buffer, types.Integer)
+@LOWERING.lower(operator.getitem, Buffer, types.Integer)
 def _load(context: Any, b: Any, sig: Any, args: Any) -> Any:
     value = access(b, b.load(b.gep(args[0], [args[1]], inbounds=True)))
     return b.icmp_unsigned("!=", value, ir.Constant(I8, 0)) if sig.return_type == types.boolean else value
 
 
-@lower_builtin(operator.setitem, Buffer, types.Integer, types.Any)
+@LOWERING.lower(operator.setitem, Buffer, types.Integer, types.Any)
 def _store(context: Any, b: Any, sig: Any, args: Any) -> Any:
     buffer, index, value = args
     value = b.zext(value, I8) if sig.args[2] == types.boolean else value
@@ -102,7 +105,7 @@ class Intrinsic:
             if found is None:
                 return None
             template.emitters[found[0].args] = found[1]
-            lower_builtin(found[1], *found[0].args)(found[1])
+            LOWERING.lower(found[1], *found[0].args)(found[1])
             return found[0]
 
         members = {
@@ -112,8 +115,8 @@ class Intrinsic:
             "emitters": {},
             "get_impl_key": lambda template, sig: template.emitters[sig.args],
         }
-        template = infer(type(f"Intrinsic_{text}", (AbstractTemplate,), members))
-        infer_global(self, types.Function(template))
+        template = TYPING.register(type(f"Intrinsic_{text}", (AbstractTemplate,), members))
+        TYPING.register_global(self, types.Function(template))
 
     def __repr__(self) -> str:
         return self.text
@@ -214,7 +217,7 @@ _define_range("span", False)  # Python's range, without Numba's check of the ste
 _define_range("independent", True)  # a span whose iterations touch no memory in common: they may run side by side
 
 
-@lower_builtin("getiter", Range)
+@LOWERING.lower("getiter", Range)
 def _iterator(context: Any, b: Any, sig: Any, args: Any) -> Any:
     bounds = cgutils.create_struct_proxy(sig.args[0])(context, b, args[0])
     made = cgutils.create_struct_proxy(sig.return_type)(context, b)
@@ -223,7 +226,7 @@ def _iterator(context: Any, b: Any, sig: Any, args: Any) -> Any:
     return made._getvalue()
 
 
-@lower_builtin("iternext", RangeIterator)
+@LOWERING.lower("iternext", RangeIterator)
 @iternext_impl(RefType.UNTRACKED)
 def _advance(context: Any, b: Any, sig: Any, args: Any, result: Any) -> None:
     if sig.args[0].independent:
@@ -452,7 +455,9 @@ _elementary("minimum", 2, _extremum("<", "minimum"))
 _elementary("masked_multiply", 2, _masked_multiply)
 _elementary("floor_divide", 2, _floor_divide)
 _elementary("remainder", 2, _remainder)
+_elementary("power", 2, lambda b, kind, x, y: llvm(b, "pow", x, y))
 _elementary("sign", 1, _sign)
+_elementary("absolute", 1, _abs)
 _elementary("relu", 1, _relu)
 _elementary("invert", 1, lambda b, kind, x: b.not_(x))
 _elementary("isnan", 1, lambda b, kind, x: b.fcmp_unordered("uno", x, x), result=types.boolean)

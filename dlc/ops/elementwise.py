@@ -266,7 +266,7 @@ def _pow_vjp(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor
     return masked_multiply(g, power), masked_multiply(g, logarithm)
 
 
-@elementwise("pow({0}, {1})", reference=np.power, accepts=FLOAT, domains=((0.5, 2.0), (-2.0, 2.0)), vjp=_pow_vjp)
+@elementwise("power({0}, {1})", reference=np.power, accepts=FLOAT, domains=((0.5, 2.0), (-2.0, 2.0)), vjp=_pow_vjp)
 def pow(a: Any, b: Any) -> Any:
     """a to the power b. The derivative by b is taken as 0 where a <= 0.
 
@@ -286,7 +286,7 @@ def negative(x: Any) -> Any:
     """
 
 
-@elementwise("abs({0})", reference=np.abs, accepts=SIGNED, domains=((0.5, 2.0),), vjp=lambda g, y, x: (g * sign(x),))
+@elementwise("absolute({0})", reference=np.abs, accepts=SIGNED, domains=((0.5, 2.0),), vjp=lambda g, y, x: (g * sign(x),))
 def abs(x: Any) -> Any:
     """The absolute value; its derivative at 0 is 0.
 
