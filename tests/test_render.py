@@ -226,6 +226,16 @@ def test_fused_nodes_list_their_body():
     assert 'fillcolor="#FFF6BF"' in text
 
 
+def test_a_fused_gradient_is_backward_though_it_recomputes_forward_values():
+    x = dlc.input("x", ("N",))
+    g = dlc.grad(ops.tanh(ops.exp(x)).sum(), x)
+    a, b = dlc.input("a", ("N",)), dlc.input("b", ("N",))
+    body = dlc.graph([a, b], [ops.exp(a) * b])
+    whole = FUSED(x, g, body=body)  # written in the forward phase, here
+    (group,) = [v for v in picture_of(graph_of([x], [whole]), "joint").vertices.values() if v.role == "group"]
+    assert group.phase == "backward"
+
+
 def test_results_of_one_node_leave_it_as_numbered_arrows():
     a = dlc.input("a", ("N",))
     body = dlc.graph([a], [ops.exp(a), a * 2])
@@ -331,8 +341,9 @@ def test_rungs_of_random_graphs_never_contradict_the_arrows(data):
     values: list[Tensor] = [x, y]
     for _ in range(data.draw(st.integers(1, 14))):
         a, b = data.draw(st.sampled_from(values)), data.draw(st.sampled_from(values))
-        values.append(data.draw(st.sampled_from([lambda: a * b, lambda: a + ops.sin(b), lambda: ops.exp(a)]))())
-    graph = dlc.graph([x, y], dlc.grad(values[-1], [x, y]) + [values[-1]])
+        step = data.draw(st.sampled_from([lambda a, b: a * b, lambda a, b: a + ops.sin(b), lambda a, b: ops.exp(a)]))
+        values.append(step(a, b))
+    graph = dlc.graph([x, y], [values[-1], *dlc.grad(values[-1], [x, y])])
     picture = picture_of(graph, "joint")
     assert nx.is_directed_acyclic_graph(heights(picture))
 
@@ -454,7 +465,7 @@ def test_unknown_suffixes_list_the_known(name, tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(RenderError, match="nowhere.*does not exist; create it"):
+    with pytest.raises(RenderError, match=r"nowhere.*does not exist; create it"):
         dlc.render(triple(), tmp_path / "nowhere" / "J.svg")
 
 
@@ -513,7 +524,12 @@ def test_the_module_is_the_function(tmp_path):
 # ---------------------------------------------------------------- curves
 
 
-HISTORY = {"loss": [2.3, 1.1, 0.6], "val_loss": [2.2, 1.3, 0.9], "accuracy": [0.2, 0.6, 0.9], "val_accuracy": [0.3, 0.5, 0.8]}
+HISTORY = {
+    "loss": [2.3, 1.1, 0.6],
+    "val_loss": [2.2, 1.3, 0.9],
+    "accuracy": [0.2, 0.6, 0.9],
+    "val_accuracy": [0.3, 0.5, 0.8],
+}
 
 
 @pytest.mark.parametrize("form", ["svg", "png", "pdf"])
@@ -543,7 +559,9 @@ def test_curves_stand_where_their_values_are():
     assert y2 == pytest.approx((y0 + y1) / 2, abs=0.02)
 
 
-@pytest.mark.parametrize("values", [[math.nan, 1.0, math.inf, 2.0], [math.nan], [5.0], [3.0, 3.0], [0.0], [1e-30, 1e30]])
+@pytest.mark.parametrize(
+    "values", [[math.nan, 1.0, math.inf, 2.0], [math.nan], [5.0], [3.0, 3.0], [0.0], [1e-30, 1e30], [-1e300, 1e300]]
+)
 def test_odd_values_are_drawn(values):
     draw_quietly(curves_dot({'od"d\\ <&amp;>\n': values}), engine="nop2")
 

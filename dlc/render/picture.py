@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Literal
 
 from dlc.errors import RenderError
-from dlc.ir import Graph, Node
+from dlc.ir import Graph, Node, TupleType
 from dlc.ops.definition import Kind
 from dlc.provenance import Origin
 from dlc.render.labels import is_scalar, leaf_lines, op_lines, plain, scalar_text, tooltip
@@ -69,14 +69,23 @@ def picture_of(graph: Graph, view: str) -> Picture:
 
 
 def phases_of(graph: Graph) -> dict[Node, str]:
-    """The phase that each node belongs to: the earliest it was written in; leaves go with their users."""
+    """The phase that each node belongs to: the earliest it was written in; leaves go with their users.
+
+    A fused node may compute values of earlier phases again on its way, so one with a single result belongs to the
+    latest phase in it, and none to an earlier phase than it reads from.
+    """
     phases: dict[Node, str] = {}
-    for node in reversed(graph.nodes):
-        if node.op.kind is Kind.LEAF:
-            found = [phases[user] for user in graph.users[node]]
-        else:
+    for node in graph.nodes:
+        if node.op.kind is not Kind.LEAF:
             found = [o.phase for o in graph.origins.get(node, ()) if o.phase in _PHASES]
-        phases[node] = min(found, key=_PHASES.index, default="forward")
+            single = node.op.kind is Kind.FUSED and not isinstance(node.type, TupleType)
+            phases[node] = (max if single else min)(found, key=_PHASES.index, default="forward")
+            if node.op.kind is Kind.FUSED or (node.op.kind is Kind.ITEM and node.inputs[0].op.kind is Kind.FUSED):
+                read = [phases[x] for x in node.inputs if x in phases]
+                phases[node] = max([phases[node], *read], key=_PHASES.index)
+    for node in graph.nodes:
+        if node.op.kind is Kind.LEAF:
+            phases[node] = min((phases[user] for user in graph.users[node]), key=_PHASES.index, default="forward")
     return phases
 
 
