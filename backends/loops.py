@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from dlc.backends.axes import Reach, grouped, is_one, merged, reach
 from dlc.backends.contractions import CONTRACTIONS
-from dlc.backends.emitter import LoopEmitter, combined, constructor, initial, is_sum, literal, narrowed, put
+from dlc.backends.emitter import LoopEmitter, combined, constructor, initial, is_sum, literal, plus, put
 from dlc.backends.nests import nest, store
 from dlc.dims import DimLike, product
 from dlc.errors import UnsupportedError
@@ -135,11 +135,10 @@ def _reduction(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Seq
     found = reach(x, k.leaves)
     long = [a for a in range(len(x.shape)) if not is_one(x.shape[a])]
     fast = found.fastest(long) if long else 0
-    if fast in axes or not long or not any(a in axes for a in long) or heavy.op.name in ("argmax", "argmin"):
+    along = fast in axes or not long or not any(a in axes for a in long)
+    if along or heavy.op.name in ("argmax", "argmin") or {n.shape for n in outputs} != {heavy.shape}:
         _map(k, node, outputs, targets)
         return
-    if {n.shape for n in outputs} != {heavy.shape}:
-        raise UnsupportedError("what follows a reduction in one kernel has the shape of its result")
     below: Mapping[Node, object] = {**k.leaves, heavy: ""}
     found = merged([found, *(reach(n, below, tuple(kept)) for n in outputs)])
     groups = grouped(kept, x.shape, found)
@@ -218,7 +217,7 @@ def _take_adjoint(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: 
             with k.loop(length, independent=True) as i:
                 added = k.let(f"{k.leaves[g]}[{source} + {i}]", loads=True)
                 place = f"{targets[0]}[{target} + {i}]"
-                k.line(f"{place} = {narrowed(f'{place} + {added}', node.dtype)}")
+                k.line(f"{place} = {plus(place, added, node.dtype)}")
 
 
 OPAQUE: dict[str, Recipe] = {"take_adjoint": _take_adjoint}

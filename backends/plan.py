@@ -166,6 +166,17 @@ def _step_text(plan: Plan, step: Step) -> str:
     return "next"
 
 
+class ScanParts(NamedTuple):
+    """A scan's operands are its carries' initial values, the sliced operands, and captures; its results the last
+    carries and the stacked outputs. The body takes and gives the same in that order, for one iteration."""
+
+    body: Graph
+    carries: int
+    slices: int
+    length: DimLike
+    reverse: bool
+
+
 Final: TypeAlias = "tuple[Value | Place, tuple[Place, DimLike]]"  # a copy at the end: from, (to, bytes)
 Emit: TypeAlias = Callable[[Node], KernelCode]
 
@@ -281,41 +292,30 @@ class _Planner:
         return None
 
     def _loop(self, graph: Graph, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place]) -> None:
-        scan = scan_parts(node)
+        scan = ScanParts(**node.attrs)
         position = len(self.steps)
         self.steps.append(CommitStep())  # its place is taken by the loop step, once the end is known
         self.loops.append((position, set()))
-        counter, inner = self._slot(), {}
+        counter = self._slot()
         operands = [self._read(value_of(x), places) for x in node.inputs]
         results = [targets.get(Value(node, i)) or self._buffer(t.nbytes) for i, t in enumerate(result_types(node))]
         places.update({Value(node, i): place for i, place in enumerate(results)})
         inside: dict[Value, Place] = {}
         carries, slices = [], []
-        for i in range(scan.carries):
-            nbytes = node.inputs[i].type.nbytes
-            carry = Carry(self._slot(), self._slot(), operands[i], results[i], self._buffer(nbytes), nbytes)
-            carries.append(carry)
-            inside[Value(scan.body.inputs[i])] = Place(carry.current)
-        for i in range(scan.carries, len(node.inputs)):
-            leaf, place = scan.body.inputs[i], operands[i]
-            if i < scan.carries + scan.slices:
-                slices.append(self._slice(place, leaf.type.nbytes, scan))
+        for i, leaf in enumerate(scan.body.inputs):
+            place, nbytes = operands[i], leaf.type.nbytes
+            if i < scan.carries:
+                carries.append(Carry(self._slot(), self._slot(), place, results[i], self._buffer(nbytes), nbytes))
+                place = Place(carries[-1].current)
+            elif i < scan.carries + scan.slices:
+                slices.append(self._slice(place, nbytes, scan))
                 place = Place(slices[-1].slot)
             inside[Value(leaf)] = place
         written = [Place(c.next) for c in carries]
-        for leaf, place in zip(scan.body.outputs[scan.carries :], results[scan.carries :], strict=True):
-            slices.append(self._slice(place, leaf.type.nbytes, scan))
+        for out, place in zip(scan.body.outputs[scan.carries :], results[scan.carries :], strict=True):
+            slices.append(self._slice(place, out.type.nbytes, scan))
             written.append(Place(slices[-1].slot))
-        copies = []
-        for leaf, place in zip(scan.body.outputs, written, strict=True):
-            value = value_of(leaf)
-            if is_kernel(value.node) and value not in inner:
-                inner[value] = place
-            else:
-                copies.append((value, place))
-        self._level(scan.body, schedule(scan.body).order, inside, inner, {v for v, _ in copies})
-        for value, place in copies:
-            self.steps.append(CopyStep(self._read(value, inside), place, value.type.nbytes))
+        self._body(scan.body, inside, written)
         end = len(self.steps)
         self.steps.append(NextStep(position))
         _, used = self.loops.pop()
@@ -323,6 +323,20 @@ class _Planner:
         for b in used | alive:
             self._use(Place(ARENA, b), end)
         self.steps[position] = LoopStep(node, scan.length, counter, tuple(slices), tuple(carries), end)
+
+    def _body(self, body: Graph, places: dict[Value, Place], results: Sequence[Place]) -> None:
+        """Steps for one iteration: kernels write results where they can, the rest is copied."""
+        targets: dict[Value, Place] = {}
+        copies = []
+        for out, place in zip(body.outputs, results, strict=True):
+            value = value_of(out)
+            if is_kernel(value.node) and value not in targets:
+                targets[value] = place
+            else:
+                copies.append((value, place))
+        self._level(body, schedule(body).order, places, targets, {value for value, _ in copies})
+        for value, place in copies:
+            self.steps.append(CopyStep(self._read(value, places), place, value.type.nbytes))
 
     def _slice(self, whole: Place, nbytes: DimLike, scan: ScanParts) -> Slice:
         if scan.reverse:
@@ -359,14 +373,3 @@ class _Planner:
                 self.bases += 1
             places[value] = Place(base)
         return self._use(places[value])
-
-
-class ScanParts(NamedTuple):
-    """A scan's operands are its carries' initial values, the sliced operands, and captures; its results the last
-    carries and the stacked outputs. The body takes and gives the same in that order, for one iteration."""
-
-    body: Graph
-    carries: int
-    slices: int
-    length: DimLike
-    reverse: bool

@@ -156,6 +156,82 @@ def plan_only(graph: Graph) -> Any:
     return make_plan(graph, kernel_of)
 
 
+# ---------------------------------------------------------------- loops
+
+
+def step(carry: Any, x: Any) -> Any:
+    h = dlc.tanh(carry * 0.5 + x)
+    return h, h * 2.0
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 8])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scan_carries_slices_and_stacks(length: int, reverse: bool) -> None:
+    xs, h = dlc.input("xs", ("T", 3)), dlc.input("h", (3,))
+    last, ys = dlc.scan(step, h, dlc.exp(xs), reverse=reverse)
+    a = np.random.default_rng(length).standard_normal((length, 3)).astype(np.float32)
+    check(dlc.graph([xs, h], [last, ys, ys * 1.5 + last]), a, X[0, :3], T=length)
+
+
+def test_a_scan_may_swap_keep_and_copy_its_carries() -> None:
+    xs, h, g = dlc.input("xs", ("T", 3)), dlc.input("h", (3,)), dlc.input("g", (3,))
+
+    def body(carry: Any, x: Any) -> Any:
+        a, b, c = carry
+        return (b, a, c + x), (a, c, x, c + x)
+
+    (a, b, c), ys = dlc.scan(body, (h, g, h * 2.0), xs)
+    for length in (0, 1, 4, 5):
+        series = np.arange(length * 3, dtype=np.float32).reshape(length, 3)
+        check(dlc.graph([xs, h, g], [a, b, c, *ys]), series, X[0, :3], X[1, :3], T=length)
+
+
+def test_a_scan_may_use_what_lies_outside_and_hold_a_scan() -> None:
+    xs, w = dlc.input("xs", ("T", "S", 3)), dlc.input("w", (3,))
+    scale, big = dlc.exp(w), dlc.constant(np.arange(3, dtype=np.float32))
+
+    def inner(carry: Any, x: Any) -> Any:
+        h = dlc.tanh(carry * scale + x * big)
+        return h, h
+
+    def outer(carry: Any, x: Any) -> Any:
+        h, ys = dlc.scan(inner, carry * scale, x, reverse=True)
+        return h + dlc.sum(ys, axis=0), dlc.sum(ys * scale)
+
+    last, totals = dlc.scan(outer, w, xs)
+    graph = dlc.graph([xs, w], [last, totals, dlc.sum(last * scale)])
+    for t, s in ((3, 2), (2, 3), (1, 0), (0, 1), (4, 1)):
+        a = np.random.default_rng(t).standard_normal((t, s, 3)).astype(np.float32)
+        check(graph, a, X[0, :3], T=t, S=s)
+
+
+def test_a_scan_whose_last_carry_becomes_state() -> None:
+    xs, w = dlc.input("xs", ("T", 3)), parameter("w", 3)
+    last, _ = dlc.scan(step, w, xs)
+    check(dlc.graph([xs], [last], updates=[(w, last)]), X[:, :3], T=5)
+
+
+def test_a_longer_scan_needs_no_longer_table_and_no_more_kernels() -> None:
+    def program(length: int) -> CpuExecutable:
+        xs, h = dlc.input("xs", (length, 3)), dlc.input("h", (3,))
+        return load(dlc.graph([xs, h], [dlc.scan(step, h, xs)[0]]))
+
+    short, long = program(20), program(2000)
+    assert [k.source for k in short.kernels] == [k.source for k in long.kernels]
+    assert len(short.table) == len(long.table)
+
+
+def test_an_index_out_of_range_inside_a_scan_stops_it() -> None:
+    i, w = dlc.input("i", ("T",), "int64"), parameter("w", 3)
+    last, _ = dlc.scan(lambda c, k: (c + dlc.take(w, k, axis=0), ()), dlc.constant(0.0), i)
+    program = load(dlc.graph([i], [last], updates=[(w, w * 2.0)]))
+    before = w.node.leaf.value.copy()
+    with pytest.raises(IndexOutOfRangeError, match="take: index 7 .* 3 elements"):
+        program([np.array([0, 7, 1])], {"T": 3})
+    np.testing.assert_array_equal(w.node.leaf.value, before)
+    assert program([np.array([0, 2])], {"T": 2})[0] == np.float32(before[0] + before[2])
+
+
 # ---------------------------------------------------------------- failures
 
 
