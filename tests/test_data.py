@@ -40,8 +40,9 @@ def test_the_first_digit_is_the_first_row_of_the_published_file():
     assert y[:10].tolist() == list(range(10))
 
 
-def test_the_split_holds_out_the_last_fifth_of_every_class_and_is_disjoint():
-    (x, y), (xv, yv) = data.digits(size=8)
+@pytest.mark.parametrize("split", ["mixed", "file"])
+def test_the_split_holds_out_a_fifth_of_every_class_and_is_disjoint(split):
+    (x, y), (xv, yv) = data.digits(size=8, split=split)
     assert np.bincount(yv).tolist() == [count // 5 for count in CLASS_COUNTS]
     assert np.bincount(y).tolist() == [count - count // 5 for count in CLASS_COUNTS]
     # No two images of the set are equal (the next line), so equal images would be one image in both parts.
@@ -54,10 +55,19 @@ def test_both_parts_keep_the_order_of_the_file_and_the_held_out_come_last_in_the
     with file.open("rb") as stream:
         stored = np.load(stream, allow_pickle=False)["images"].astype(np.float32) / 16
     place = {image.tobytes(): index for index, image in enumerate(stored)}
-    (x, y), (xv, yv) = data.digits(size=8)
+    (x, y), (xv, yv) = data.digits(size=8, split="file")
     trained, held_out = (np.array([place[image.tobytes()] for image in part]) for part in (x, xv))
     assert np.all(np.diff(trained) > 0) and np.all(np.diff(held_out) > 0)
     assert all(trained[y == digit].max() < held_out[yv == digit].min() for digit in range(10))
+
+
+def test_the_mixed_split_is_the_same_everywhere_and_spreads_over_the_file():
+    (_, _), (xv, yv) = data.digits(size=8)
+    assert yv[:12].tolist() == [6, 7, 4, 8, 3, 7, 9, 8, 4, 1, 5, 2]
+    (_, _), (other, _) = data.digits(size=8, split="file")
+    assert len({i.tobytes() for i in xv} & {i.tobytes() for i in other}) < 150
+    with pytest.raises(ValueError, match="'mixed' or 'file'"):
+        data.digits(split="random")
 
 
 def test_the_split_does_not_depend_on_the_size():
