@@ -10,6 +10,7 @@ from dlc.passes.constant_folding import constant_folding
 from dlc.passes.dead_code import dead_code
 from dlc.passes.driver import Record, run_pipeline
 from dlc.passes.fuse import fuse
+from dlc.passes.merge_scans import merge_scans
 from dlc.passes.pipeline import PIPELINE, Pass, Pipeline
 from dlc.passes.rewrite import Rewriter, Rule, anything, rewriter, rule
 from dlc.passes.simplify import simplify
@@ -29,6 +30,7 @@ __all__ = [
     "dead_code",
     "fuse",
     "gradients",
+    "merge_scans",
     "rewriter",
     "rule",
     "run_pipeline",

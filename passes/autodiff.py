@@ -10,6 +10,7 @@ from dlc.errors import DlcError, GradientError, ShapeError
 from dlc.ir import Graph, Node, TensorType, TupleType, topological
 from dlc.ops import broadcast_to, scalar
 from dlc.ops.definition import Kind
+from dlc.ops.scan_gradient import use_gradients
 from dlc.ops.tensor import Tensor, collect_origins, handles_below, wrap
 from dlc.provenance import Origin, here, phase, written_at
 
@@ -226,3 +227,6 @@ def _seed(output: Tensor, cotangent: Any) -> Tensor:
     if g.node.type != output.node.type:
         raise ShapeError(f"the output {output.node!r} needs a cotangent of its type, got {g.node.type}", where=here())
     return g
+
+
+use_gradients(gradients)  # the bodies of loops are differentiated by the same sweep

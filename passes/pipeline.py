@@ -11,6 +11,7 @@ from dlc.ir import Graph
 from dlc.passes.constant_folding import constant_folding
 from dlc.passes.dead_code import dead_code
 from dlc.passes.fuse import fuse
+from dlc.passes.merge_scans import merge_scans
 from dlc.passes.simplify import simplify
 
 Pass: TypeAlias = Callable[[Graph], Graph]
@@ -22,7 +23,7 @@ class Pipeline:
 
     >>> from dlc import passes
     >>> passes.PIPELINE.without("simplify").insert_before("dead_code", passes.verify)
-    Pipeline(constant_folding, verify, dead_code, fuse)
+    Pipeline(merge_scans, constant_folding, verify, dead_code, fuse)
     """
 
     steps: tuple[tuple[str, Pass], ...]
@@ -78,4 +79,4 @@ def pass_name(pass_: Pass) -> str:
     return getattr(pass_, "__name__", None) or type(pass_).__name__
 
 
-PIPELINE = Pipeline.of(constant_folding, simplify, dead_code, fuse)
+PIPELINE = Pipeline.of(merge_scans, constant_folding, simplify, dead_code, fuse)

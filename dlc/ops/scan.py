@@ -2,7 +2,7 @@
 
 A `scan` node's operands are the initial carries, the sliced tensors and the captures: what the body uses from outside.
 Work in the body that depends on neither carry nor slice is done once, before the loop. The body's inputs are carries,
-slices and captures in that order; its outputs the new carries and what is stacked. Its gradient is in scan_vjp.py.
+slices and captures in that order; its outputs the new carries and what is stacked. Its gradient is in scan_gradient.py.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _scan_cost(y: TupleType, *types: Type, body: Graph, length: DimLike, **_: An
 
 
 def _scan_vjp(g: Sequence[Tensor | None], y: Tensor, *operands: Tensor, **how: Any) -> Sequence[Tensor | None]:
-    from dlc.ops.scan_vjp import backward_scan
+    from dlc.ops.scan_gradient import backward_scan
 
     return backward_scan(g, y, *operands, **how)
 
@@ -201,17 +201,20 @@ def loop(
     All else that the outputs depend on becomes a capture, as far from the loop as it can: hoisted as a whole.
     """
     inputs = [t.node for t in (*carry, *sliced)]
-    roots = [t.node for t in outputs]
+    kept = [t.node for t in outputs[: len(carry)]]
+    stacked = list(dict.fromkeys(t.node for t in outputs[len(carry) :]))  # equal results are stacked once
+    roots = kept + stacked
     inner = depending_on(inputs, roots)
     captured = _captures(inner, roots)
     _check_updates(outputs, inner)
     handles = {t.node: t for t in handles_below(outputs)}
-    places = [_placeholder(f"capture{i}", n.type).node for i, n in enumerate(captured)]
-    body = subgraph([*inputs, *places], roots, dict(zip(captured, places, strict=True)), collect_origins(outputs))
+    outer = [_placeholder(f"capture{i}", n.type).node for i, n in enumerate(captured)]
+    body = subgraph([*inputs, *outer], roots, dict(zip(captured, outer, strict=True)), collect_origins(outputs))
     operands = [*init, *xs, *(handles.get(n, Tensor(n)) for n in captured)]
     how = {"body": body, "carries": len(carry), "slices": len(sliced), "length": length, "reverse": reverse}
     node = build(SCAN, operands, how)
-    return [item(node, i) for i in range(len(outputs))]
+    place = {n: len(carry) + i for i, n in enumerate(stacked)}
+    return [item(node, i if i < len(carry) else place[t.node]) for i, t in enumerate(outputs)]
 
 
 def depending_on(inputs: Sequence[Node], roots: Iterable[Node]) -> set[Node]:
