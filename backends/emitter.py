@@ -23,6 +23,7 @@ from dlc.ops.definition import Kind
 NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 ATOM = re.compile(r"[A-Za-z_]\w*|\d+")
 CHUNK = 4096  # elements of one leaf of a sum's tree; part of the numbers' definition, so a constant
+WRAPPING = {e: e for e in ("{0} + {1}", "{0} - {1}", "{0} * {1}")} | {"-{0}": "uint64(0) - {0}"}
 EXACT_WIDTH = ("bool", "int64", "uint64", "float32", "float64")  # arithmetic that stays in its own dtype
 
 Index = Sequence[str]
@@ -200,7 +201,7 @@ class LoopEmitter:
         match node.op.kind:
             case Kind.ELEMENTWISE:
                 operands = [self.element(x, aligned(index, x.shape)) for x in node.inputs]
-                return self.let(narrowed(node.op.expression.format(*operands, T=constructor(node.dtype)), node.dtype))
+                return self.let(_elementwise(node, operands))
             case Kind.REDUCE:
                 return self._reduced(node, index)
         if node.op.name == "reshape":
@@ -313,6 +314,19 @@ def grouping(text: str) -> str:
     return text if ATOM.fullmatch(text) else f"({text})"
 
 
+def _elementwise(node: Node, operands: list[str]) -> str:
+    """An elementwise op on the texts of its operands."""
+    expression = node.op.expression
+    if node.dtype == "int64" and expression in WRAPPING:  # signed overflow is undefined to the compiler, but wraps in NumPy
+        return f"int64({WRAPPING[expression].format(*(f'uint64({x})' for x in operands))})"
+    return narrowed(expression.format(*operands, T=constructor(node.dtype)), node.dtype)
+
+
+def plus(a: str, b: str, dtype: str) -> str:
+    """a + b in a dtype, in the order given; integers wrap."""
+    return f"{a} + {b}" if dtype in dtypes.FLOATING else f"accumulate({a}, {b})"
+
+
 def narrowed(expression: str, dtype: str) -> str:
     """An arithmetic expression back in its dtype, where the arithmetic of small integers widens."""
     plain = dtype in EXACT_WIDTH or re.fullmatch(rf"{dtype}\(\w+\)", expression)
@@ -334,6 +348,8 @@ def combined(node: Node, a: str, b: str, *, reorder: bool = False) -> str:
     if reorder and is_sum(node):
         return f"accumulate({a}, {b})"
     dtype = node.inputs[0].dtype
+    if node.op.combine == "{a} + {b}":
+        return plus(a, b, dtype)
     return narrowed(node.op.combine.format(a=a, b=b, T=constructor(dtype)), dtype)
 
 
@@ -417,7 +433,7 @@ class NodeEmitter:
                     nest([*index, i])
                 return
             value = term(index)
-            loops.line(f"{total} = {narrowed(f'{total} + {value}', dtype)}")
+            loops.line(f"{total} = {plus(total, value, dtype)}")
 
         nest([])
         return total

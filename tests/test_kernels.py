@@ -116,3 +116,289 @@ def test_every_sample_of_the_catalogue(op: Any, sample: Any) -> None:
 
 def _flat(values: Sequence[Any]) -> list[Tensor]:
     return [t for v in values for t in (v if isinstance(v, list) else [v]) if isinstance(t, Tensor)]
+
+
+# ---------------------------------------------------------------- maps
+
+
+def rng(*shape: int, dtype: str = "float32", seed: int = 0) -> Array:
+    """Normal numbers of a dtype."""
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 70])
+def test_bias_and_relu_of_named_rows(rows: int) -> None:
+    x, b = dlc.input("x", ("N", 33)), dlc.input("b", (33,))
+    values = rng(rows, 33), rng(33, seed=1)
+    (found,), _ = run(fused([x, b], [dlc.relu(x + b)]), values, {"N": rows})
+    close(found, np.maximum(values[0] + values[1], 0))
+
+
+def test_several_results_in_the_place_of_operands() -> None:
+    p, m, v, g = (dlc.input(n, ("N", 19)) for n in "pmvg")
+    rate = dlc.input("rate")
+    m2, v2 = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+    node = fused([p, m, v, g, rate], [p - rate * m2 / (dlc.sqrt(v2) + 1e-8), m2, v2])
+    ps, ms, vs, gs = rng(7, 19), rng(7, 19, seed=1), np.abs(rng(7, 19, seed=2)), rng(7, 19, seed=3)
+    found, _ = run(node, [ps, ms, vs, gs, np.float32(0.1)], {"N": 7}, in_place={0: 0, 1: 1, 2: 2})
+    wm, wv = 0.9 * ms + 0.1 * gs, 0.99 * vs + 0.01 * gs * gs
+    for a, b in zip(found, [ps - 0.1 * wm / (np.sqrt(wv) + 1e-8), wm, wv], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_broadcasting_in_every_direction_and_views_inside() -> None:
+    a, b, c, d = dlc.input("a", ("N", 1, 5)), dlc.input("b", (4, 1)), dlc.input("c"), dlc.input("d", (5, 4, "N"))
+    y = (a + b) * c - dlc.permute_dims(d, (2, 1, 0))[:, ::-1]
+    values = rng(3, 1, 5), rng(4, 1, seed=1), rng(seed=2), rng(5, 4, 3, seed=3)
+    (found,), _ = run(fused([a, b, c, d], [y]), values, {"N": 3})
+    close(found, (values[0] + values[1]) * values[2] - values[3].transpose(2, 1, 0)[:, ::-1])
+
+
+@pytest.mark.parametrize("source, target", [((6, 4), (3, 8)), ((2, 3, 4), (6, 2, 2)), ((4, 1, 6), (4, 6)), ((0, 3), (3, 0)), ((1, 1), ())])
+def test_reshapes_of_computed_values(source: tuple[int, ...], target: tuple[int, ...]) -> None:
+    x = dlc.input("x", source)
+    value = rng(*source)
+    (found,), _ = run(fused([x], [dlc.reshape(x * 2.0, target) + 1.0]), [value])
+    close(found, value.reshape(target) * 2 + 1)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64", "uint64"])
+def test_integer_arithmetic_wraps_in_its_own_dtype(dtype: str) -> None:
+    a, b = dlc.input("a", (6,), dtype), dlc.input("b", (6,), dtype)
+    info = np.iinfo(dtype)
+    x = np.array([info.max, info.min, 7, 3, 100, 1], dtype)
+    y = np.array([info.max, 1, 0, 2, 3, info.max], dtype)
+    (s, p, q, r, larger), _ = run(fused([a, b], [a + b, a * b, a // b, a % b, dlc.where(a + b > a, a, b)]), [x, y])
+    with np.errstate(all="ignore"):
+        for found, wanted in ((s, x + y), (p, x * y), (q, x // y), (r, x % y), (larger, np.where(x + y > x, x, y))):
+            close(found, wanted)
+        if dtype in dlc.dtypes.SIGNED:
+            (found,), _ = run((-a).node, [x])
+            close(found, -x)
+
+
+def test_the_smallest_integer_by_minus_one() -> None:
+    a, b = dlc.input("a", (2,), "int32"), dlc.input("b", (2,), "int32")
+    x, y = np.array([-(2**31), 5], "int32"), np.array([-1, 0], "int32")
+    (q, r), _ = run(fused([a, b], [a // b, a % b]), [x, y])
+    assert q.tolist() == [-(2**31), 0] and r.tolist() == [0, 0]
+
+
+SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 3.4e38, -3.4e38, 88.7, -103.9, 0.5, -2.5, 1.0], "float32")
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "tanh", "erf", "sigmoid", "sqrt", "expm1", "log1p", "sin", "cos", "floor", "ceil", "sign", "relu", "isnan", "isfinite", "abs"])  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_functions_agree_with_float64_to_a_few_ulps(name: str, dtype: str) -> None:
+    op = CATALOGUE[name]
+    x = np.concatenate([SPECIAL, np.linspace(-9, 9, 2001), np.linspace(-110, 90, 997), np.exp(np.linspace(-100, 80, 500))]).astype(dtype)
+    (found,), _ = run(op(dlc.input("x", x.shape, dtype)).node, [x])
+    with np.errstate(all="ignore"):
+        wanted = op.reference(x.astype(np.float64))
+        rounded = wanted.astype(found.dtype)
+    if found.dtype == bool:
+        assert (found == wanted).all()
+        return
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(rounded))
+    np.testing.assert_array_equal(found[np.isinf(rounded)], rounded[np.isinf(rounded)])
+    finite = np.isfinite(rounded)
+    ulps = np.abs(found[finite].astype(np.float64) - wanted[finite]) / np.spacing(np.abs(rounded[finite])).astype(np.float64)
+    assert ulps.max() <= 4, (x[finite][ulps.argmax()], ulps.max())
+
+
+@pytest.mark.parametrize("name", ["maximum", "minimum", "floor_divide", "remainder", "pow", "masked_multiply", "divide"])
+def test_pairs_of_special_values(name: str) -> None:
+    a, b = (x.ravel().copy() for x in np.meshgrid(SPECIAL, SPECIAL))
+    op = CATALOGUE[name]
+    (found,), _ = run(op(dlc.input("a", a.shape), dlc.input("b", b.shape)).node, [a, b])
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(found, op.reference(a, b), rtol=1e-6)
+
+
+@pytest.mark.parametrize("source", dlc.dtypes.ALL)
+def test_conversions_are_numpys(source: str) -> None:
+    values = np.array([0, 1, 2, 100, 127] if source != "bool" else [False, True])
+    if source in dlc.dtypes.SIGNED + dlc.dtypes.FLOATING:
+        values = np.concatenate([values, [-1, -100]])
+    x = values.astype(source) + (np.array(0.75, source) if source in dlc.dtypes.FLOATING else np.array(0, source))
+    targets = [t for t in dlc.dtypes.ALL if t != source]
+    a = dlc.input("a", x.shape, source)
+    found, _ = run(fused([a], [dlc.astype(a, t) for t in targets]), [x])
+    for f, t in zip(found, targets, strict=True):
+        if source in dlc.dtypes.FLOATING and t in dlc.dtypes.UNSIGNED:
+            close(f[x >= 0], x[x >= 0].astype(t))
+        else:
+            close(f, x.astype(t))
+
+
+def test_constants_of_the_body_keep_their_bits() -> None:
+    x = dlc.input("x", (1,))
+    constants = [-0.0, float("inf"), float("-inf"), float("nan"), 0.1, 1e-45]
+    found, _ = run(fused([x], [dlc.where(x > 0, dlc.constant(c), x) for c in constants]), [np.ones(1, "float32")])
+    for f, c in zip(found, constants, strict=True):
+        assert np.float32(c).tobytes() == f.tobytes()
+
+
+# ---------------------------------------------------------------- reductions
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("name", ["sum", "max"])
+def test_reductions_with_producer_and_epilogue(name: str, axes: tuple[int, ...]) -> None:
+    x, b = dlc.input("x", ("N", 5, 37)), dlc.input("b", (5, 1))
+    reduced = CATALOGUE[name](x * b, axes=axes)
+    node = fused([x, b], [dlc.sqrt(dlc.abs(reduced)) * 0.5])
+    for n in (1, 9):
+        values = rng(n, 5, 37), rng(5, 1, seed=1)
+        (found,), _ = run(node, values, {"N": n})
+        wanted = getattr(np, name)((values[0] * values[1]).astype(np.float64), axis=axes)
+        np.testing.assert_allclose(found, np.sqrt(np.abs(wanted)) * 0.5, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape, axes", [((3, 20000), (1,)), ((20000, 3), (0,)), ((700, 600), (0,)), ((2, 3, 5000), (0, 2)), ((1, 9000), (0, 1))])
+def test_long_sums_are_trees(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    value = np.abs(rng(*shape)) + 1
+    node = CATALOGUE["sum"](dlc.input("x", shape), axes=axes).node
+    (found,), _ = run(node, [value])
+    np.testing.assert_allclose(found, value.astype(np.float64).sum(axes), rtol=1e-6)
+
+
+def test_a_sum_along_the_transpose_is_row_by_row() -> None:
+    x = dlc.input("x", (40, 30))
+    (found,), _ = run(fused([x], [dlc.sum(x.T, axis=1)]), [rng(40, 30)])
+    np.testing.assert_allclose(found, rng(40, 30).sum(0), rtol=1e-5, atol=1e-5)
+
+
+def test_reductions_of_nothing_and_over_nothing() -> None:
+    x = dlc.input("x", ("N", 3))
+    for axes, shape in (((0,), (3,)), ((1,), (0,)), ((0, 1), ())):
+        (found,), _ = run(CATALOGUE["sum"](x, axes=axes).node, [np.zeros((0, 3), "float32")], {"N": 0})
+        assert found.shape == shape and not found.any()
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_the_first_of_equals_and_nan_win(name: str) -> None:
+    x = np.array([[1, 3, 3, 0, 0], [2, np.nan, 5, np.nan, -5], [-np.inf] * 5, [np.inf] * 5], "float32")
+    for axes in ((1,), (0,), (0, 1)):
+        node = CATALOGUE[name](dlc.input("x", x.shape), axes=axes).node
+        (found,), _ = run(node, [x])
+        close(found, expected(node, [x]))
+
+
+def test_nan_wins_in_max_and_min() -> None:
+    x = rng(3, 50)
+    x[1, 17] = np.nan
+    for name in ("max", "min"):
+        for axes in ((1,), (0,)):
+            node = CATALOGUE[name](dlc.input("x", x.shape), axes=axes).node
+            (found,), _ = run(node, [x])
+            close(found, expected(node, [x]))
+
+
+def test_pooling_reads_windows_where_they_lie() -> None:
+    x = dlc.input("x", ("N", 3, 8, 8))
+    patches = dlc.ops.windows(x, (2, 3), (2, 2), (2, 2))
+    node = fused([x], [dlc.max(patches, axis=(4, 5))])
+    value = rng(2, 3, 8, 8)
+    (found,), _ = run(node, [value], {"N": 2})
+    close(found, value.reshape(2, 3, 4, 2, 4, 2).max((3, 5)))
+    assert "independent(0, 2, 1)" in emit_kernel(node).source
+
+
+def test_softmax_in_one_body_is_not_computed_twice_a_row() -> None:
+    x = dlc.input("x", ("N", 10))
+    top = dlc.max(x, axis=1, keepdims=True)
+    node = fused([x], [dlc.exp(x - top)])
+    (found,), _ = run(node, [rng(4, 10)], {"N": 4})
+    np.testing.assert_allclose(found, np.exp(rng(4, 10) - rng(4, 10).max(1, keepdims=True)), rtol=1e-6)
+
+
+# ---------------------------------------------------------------- contractions
+
+
+@pytest.mark.parametrize("m, k, n", [(1, 7, 5), (5, 1, 3), (6, 9, 1), (1, 1, 1), (37, 70, 300), (5, 3000, 6), (0, 3, 2), (3, 0, 2), (2, 3, 0)])
+@pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
+def test_matrix_products_of_every_orientation(m: int, k: int, n: int, transposed: str) -> None:
+    a = dlc.input("a", (k, m) if "a" in transposed else (m, k))
+    b = dlc.input("b", (n, k) if "b" in transposed else (k, n))
+    bias = dlc.input("bias", (n,))
+    left = dlc.matrix_transpose(a) if "a" in transposed else a
+    right = dlc.matrix_transpose(b) if "b" in transposed else b
+    values = rng(*a.shape), rng(*b.shape, seed=1), rng(n, seed=2)  # type: ignore[arg-type]
+    (found,), _ = run(fused([a, b, bias], [dlc.relu(left @ right + bias)]), values)
+    x, y = (v.T if c in transposed else v for v, c in zip(values, "ab", strict=False))
+    wanted = np.maximum(x.astype(np.float64) @ y.astype(np.float64) + values[2], 0)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * math.sqrt(k + 1))
+
+
+def test_products_of_stacks_with_operands_computed_on_the_way() -> None:
+    a, b, s = dlc.input("a", ("B", 2, 6, 9)), dlc.input("b", ("B", 2, 5, 9)), dlc.input("s", ("B", 2, 1, 1))
+    y = CATALOGUE["matmul"](dlc.relu(a) * s, dlc.matrix_transpose(b))
+    values = rng(3, 2, 6, 9), rng(3, 2, 5, 9, seed=1), rng(3, 2, 1, 1, seed=2)
+    (found,), _ = run(fused([a, b, s], [y]), values, {"B": 3})
+    np.testing.assert_allclose(found, (np.maximum(values[0], 0) * values[2]) @ values[1].swapaxes(2, 3), rtol=1e-4, atol=1e-5)
+
+
+def test_infinities_do_not_leak_into_other_sums() -> None:
+    a, b = rng(3, 6), rng(6, 5, seed=1)
+    a[1, 5] = np.inf
+    b[5, 2] = np.nan
+    (found,), _ = run((dlc.input("a", a.shape) @ dlc.input("b", b.shape)).node, [a, b])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(np.isfinite(found), np.isfinite(a @ b))
+
+
+@pytest.mark.parametrize("images, channels, filters, height, width, size", [(2, 3, 5, 9, 300, 3), (1, 70, 6, 5, 5, 1), (3, 2, 130, 4, 7, 2)])
+def test_convolutions_with_bias_over_several_blocks(images: int, channels: int, filters: int, height: int, width: int, size: int) -> None:
+    x, w = dlc.input("x", ("N", channels, height, width)), dlc.input("w", (filters, channels, size, size))
+    bias, scale = dlc.input("bias", (filters, 1, 1)), dlc.input("scale", (height, 1))
+    y = dlc.conv2d(x, w, padding=(size // 2, size // 2)) if size % 2 else dlc.conv2d(x, w, padding="same")
+    values = rng(images, channels, height, width), rng(filters, channels, size, size, seed=1)
+    more = rng(filters, 1, 1, seed=2), rng(height, 1, seed=3)
+    plain = y.node.op.reference(*values, **y.node.attrs)
+    (found,), _ = run(fused([x, w, bias], [dlc.relu(y + bias)]), [*values, more[0]], {"N": images})
+    np.testing.assert_allclose(found, np.maximum(plain + more[0], 0), rtol=1e-4, atol=1e-4)
+    (found,), _ = run(fused([x, w, scale], [y * scale]), [*values, more[1]], {"N": images})
+    np.testing.assert_allclose(found, plain * more[1], rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------- indices out of range
+
+
+@pytest.mark.parametrize("bad", [-1, 5, 2**40])
+def test_an_index_out_of_range_is_reported_and_not_followed(bad: int) -> None:
+    table, rows = rng(5, 3), np.array([0, 4, bad, 7], "int64")
+    x, i = dlc.input("x", (5, 3)), dlc.input("i", (4,), "int64")
+    _, status = run(dlc.take(x, i).node, [table, rows])
+    assert status[:5].tolist() == [1, NODE_NUMBER, 0, bad, 5]
+    body_node = fused([x, i], [dlc.take(x * 2.0, i)])
+    _, status = run(body_node, [table, rows])
+    assert body_node.attrs["body"].nodes[status[2]].op.name == "take"
+    assert status[:2].tolist() == [1, NODE_NUMBER] and status[3:5].tolist() == [bad, 5]
+    _, status = run(dlc.ops.take_adjoint(dlc.input("g", (4, 3)), i, axis=0, size=5).node, [rng(4, 3), rows])
+    assert status[:5].tolist() == [1, NODE_NUMBER, 0, bad, 5]
+
+
+# ---------------------------------------------------------------- sources
+
+
+def test_equal_structures_have_one_source() -> None:
+    def layer(n: int, m: int, name: str) -> Node:
+        x, b = dlc.input(name, (n, m)), dlc.input("b" + name, (m,))
+        return fused([x, b], [dlc.relu(x + b)])
+
+    assert emit_kernel(layer(3, 4, "x")).source == emit_kernel(layer(5, 6, "y")).source
+    assert emit_kernel(layer(3, 4, "x")).dims == (3, 4)
+
+
+def test_sources_hold_no_text_of_the_user() -> None:
+    evil = 'x"; import os; os.system("true") #'
+    x, y = dlc.input(evil, ("EvilDim", 3)), dlc.input("__class__", ("EvilDim", 3))
+    source = emit_kernel(fused([x, y], [dlc.relu(x) / y])).source
+    words = set(re.findall(r"[A-Za-z_]+", source))
+    assert words <= {"def", "kernel", "bases", "args", "p", "n", "i", "t", "pointer_float", "for", "in", "independent", "relu"}
+
+
+def test_an_unknown_op_says_so() -> None:
+    reason = supported(dlc.input("x", (3,)).node)
+    assert reason is not None and "input" in reason

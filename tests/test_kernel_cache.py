@@ -1,0 +1,171 @@
+"""The cache of object code: private, verified, shared between processes, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dlc
+from dlc.backends.cpu import cache as cache_module
+from dlc.backends.cpu import compile as compile_module
+from dlc.backends.cpu.cache import ObjectCache, cache_folder, source_key
+from dlc.backends.loops import emit_kernel
+from dlc.errors import DlcWarning
+
+KEY = "a" * 64
+
+PROGRAM = textwrap.dedent(
+    """
+    import sys
+    import numpy as np
+    import ctypes
+    import dlc
+    from dlc.backends.cpu import compile as c
+    from dlc.backends.loops import emit_kernel
+
+    x = dlc.input("x", ("N",))
+    code = emit_kernel((x * x).node)
+    (address,) = c.compile_kernels([code.source])
+    values, result = np.arange(5, dtype="float32"), np.zeros(5, "float32")
+    status = np.zeros(8, np.int64)
+    bases = np.array([status.ctypes.data, 0, values.ctypes.data, result.ctypes.data], np.int64)
+    args = np.array([2, 0, 2, 0, 3, 0, 0, 5], np.int64)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)(bases.ctypes.data, args.ctypes.data)
+    assert result.tolist() == [0, 1, 4, 9, 16], result
+    print(c.compiled, "numba" in sys.modules)
+    """
+)
+
+
+def start(folder: Path | None, **more: str) -> subprocess.Popen[str]:
+    """The program in a process of its own."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("DLC_CACHE_DIR", "XDG_CACHE_HOME")}
+    environment |= more
+    if folder is not None:
+        environment["DLC_CACHE_DIR"] = str(folder)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[list[str], str]:
+    """What a process printed and warned; it must have succeeded."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.split(), err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache folder for this process, which has said none of its warnings yet."""
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache_module, "_warned", set())
+    yield tmp_path / "cache"
+
+
+def test_two_processes_on_a_cold_cache_and_a_third_that_compiles_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    both = [start(folder), start(folder)]
+    for process in both:
+        (compiled, _), err = finish(process)
+        assert compiled in ("0", "1") and not err
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (entry,) = folder.iterdir()
+    assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+    assert finish(start(folder))[0] == ["0", "False"]
+
+    entry.write_bytes(entry.read_bytes()[:-7])
+    (compiled, _), err = finish(start(folder))
+    assert compiled == "1" and "DlcWarning" in err and "damaged" in err
+    assert finish(start(folder))[0] == ["0", "False"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="home folders are found otherwise")
+def test_without_a_place_to_write_kernels_still_compile(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("a file, in which no folder can be made")
+    (compiled, _), err = finish(start(None, HOME=str(home)))
+    assert compiled == "1" and err.count("DlcWarning") == 1 and "DLC_CACHE_DIR" in err
+
+
+def test_what_is_written_is_read_back(folder: Path) -> None:
+    assert ObjectCache().read(KEY) is None
+    ObjectCache().write(KEY, b"object code")
+    assert ObjectCache().read(KEY) == b"object code"
+    assert [p.name for p in folder.iterdir()] == [f"{KEY}.o"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "another's", "foreign"])
+def test_a_damaged_entry_is_not_used(folder: Path, damage: str) -> None:
+    store = ObjectCache()
+    store.write(KEY, b"object code")
+    path = folder / f"{KEY}.o"
+    whole = path.read_bytes()
+    if damage == "another's":  # a valid entry under a wrong name
+        store.write("b" * 64, b"other code")
+        whole = (folder / f"{'b' * 64}.o").read_bytes()
+    path.write_bytes({"truncated": whole[:-1], "flipped": whole[:-1] + b"X", "empty": b"", "foreign": b"\x7fELF" + whole}.get(damage, whole))
+    with pytest.warns(DlcWarning, match="damaged"):
+        assert ObjectCache().read(KEY) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are not kept")
+def test_an_entry_that_others_could_have_written_is_not_used(folder: Path) -> None:
+    ObjectCache().write(KEY, b"object code")
+    (folder / f"{KEY}.o").chmod(0o622)
+    with pytest.warns(DlcWarning, match="written by others"):
+        assert ObjectCache().read(KEY) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+def test_a_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    ObjectCache().write(KEY, b"object code")
+    path = folder / f"{KEY}.o"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(DlcWarning, match="cannot be read"):
+        assert ObjectCache().read(KEY) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are not kept")
+def test_a_folder_that_others_can_write_to_is_not_used(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    with pytest.warns(DlcWarning, match="written by others"):
+        store = ObjectCache()
+    store.write(KEY, b"object code")
+    assert store.read(KEY) is None and not list(folder.iterdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ObjectCache()  # said once
+
+
+def test_the_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("DLC_CACHE_DIR")
+    if sys.platform == "linux":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert cache_folder() == tmp_path / "xdg" / "dlc" / "kernels"
+
+
+def test_keys_tell_sources_and_machines_apart() -> None:
+    host = ("cpu", "+a,-b")
+    keys = {source_key("one", host), source_key("two", host), source_key("one", ("cpu", "+a,+b")), source_key("one", ("other", "+a,-b"))}
+    assert len(keys) == 4
+
+
+def test_equal_sources_are_compiled_once(folder: Path) -> None:
+    source = emit_kernel(dlc.ceil(dlc.input("x", ("N",))).node).source + "# a source of this test alone\n"
+    before = compile_module.compiled
+    first, second = compile_module.compile_kernels([source, source])
+    assert first == second and compile_module.compiled == before + 1
+    assert compile_module.compile_kernels([source]) == [first] and compile_module.compiled == before + 1
