@@ -21,6 +21,7 @@ from dlc.dims import Dim, DimLike, dim
 from dlc.dtypes import ALL, name_of, numpy_dtype
 from dlc.errors import DimError, DlcError, FileFormatError
 from dlc.ir import Graph, Leaf, Literal, Node, TensorType, TupleType, make_node
+from dlc.ops import fused as _fused  # noqa: F401 - it enters its op, for graphs after fusion
 from dlc.ops.definition import CATALOGUE, Op
 from dlc.ops.leaves import SEED, STEP, TRAINING, InputLeaf
 from dlc.provenance import Origin

@@ -1,14 +1,20 @@
-"""Dropping what a graph computes or keeps for nothing."""
+"""Dropping what a graph computes or keeps for nothing: updates without effect, and parts of loops that nobody reads."""
 
 from __future__ import annotations
 
-from dlc.ir import Graph
+from dataclasses import dataclass
+
+from dlc.ir import Graph, Node, make_node, same_op, topological
+from dlc.ops.leaves import INPUT, ITEM
+from dlc.ops.scan import SCAN
 
 
 def dead_code(graph: Graph) -> Graph:
-    """Without updates that assign a state to itself, and without origins of nodes that are no longer there.
+    """Without updates that assign a state to itself, and without results of loops that are not read.
 
-    Nodes that nothing needs are never part of a graph, so there are none to remove. Inputs stay.
+    A loop keeps the carries and stacked results that are read after it, the carries that those depend on, and the
+    operands that its body then still needs; so do loops within loops. Other nodes that nothing needs are never part of
+    a graph. Inputs stay, and places of nodes that are gone are forgotten.
 
     >>> import dlc
     >>> x = dlc.input("x")
@@ -16,9 +22,91 @@ def dead_code(graph: Graph) -> Graph:
     <Graph of 3 nodes: 1 inputs, 1 outputs, 0 updates>
     """
     updates = tuple((state, value) for state, value in graph.updates if state is not value)
+    if len(updates) != len(graph.updates):
+        graph = Graph(graph.inputs, graph.outputs, updates, graph.origins)
+    graph = _narrow_loops(graph, {})
     nodes = set(graph.nodes)
-    if len(updates) == len(graph.updates) and all(node in nodes for node in graph.origins):
+    if all(node in nodes for node in graph.origins):
         return graph
-    kept = Graph(graph.inputs, graph.outputs, updates)
-    nodes = set(kept.nodes)
-    return Graph(graph.inputs, graph.outputs, updates, {n: places for n, places in graph.origins.items() if n in nodes})
+    origins = {node: places for node, places in graph.origins.items() if node in nodes}
+    return Graph(graph.inputs, graph.outputs, graph.updates, origins)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stays of one loop: numbers of its results, and of its operands, in order."""
+
+    results: tuple[int, ...]
+    operands: tuple[int, ...]
+
+
+def _narrow_loops(graph: Graph, done: dict[int, Graph]) -> Graph:
+    """`graph` with each of its loops, and the loops in bodies, narrowed to what is read."""
+    if id(graph) not in done:
+        bodies = any(isinstance(v, Graph) for n in graph.nodes for v in n.attrs.values())
+        done[id(graph)] = _rebuilt(graph, done) if bodies else graph
+    return done[id(graph)]
+
+
+def _rebuilt(graph: Graph, done: dict[int, Graph]) -> Graph:
+    kept = _kept_of_loops(graph)
+
+    def narrow(node: Node, operands: tuple[Node, ...]) -> Node:
+        if node.op is ITEM and (loop := kept.get(node.inputs[0])) is not None:
+            index = node.attrs["index"]
+            return make_node(ITEM, operands, {"index": loop.results.index(index)}) if index in loop.results else node
+        if node in kept:
+            return _narrowed(node, operands, kept[node], done)
+        attrs = {k: _narrow_loops(v, done) if isinstance(v, Graph) else v for k, v in node.attrs.items()}
+        if any(attrs[k] is not v for k, v in node.attrs.items()):
+            return make_node(node.op, operands, attrs)
+        return same_op(node, operands)
+
+    new = graph.rebuild(narrow)
+    return graph if new.roots == graph.roots else new
+
+
+def _narrowed(scan: Node, operands: tuple[Node, ...], kept: Kept, done: dict[int, Graph]) -> Node:
+    attrs = dict(scan.attrs)
+    body, carries, slices = attrs["body"], attrs["carries"], attrs["slices"]
+    inputs, outputs = tuple(body.inputs[i] for i in kept.operands), tuple(body.outputs[i] for i in kept.results)
+    attrs["body"] = _narrow_loops(Graph(inputs, outputs, (), body.origins), done)
+    attrs["carries"] = sum(i < carries for i in kept.results)
+    attrs["slices"] = sum(carries <= i < carries + slices for i in kept.operands)
+    return make_node(SCAN, tuple(operands[i] for i in kept.operands), attrs)
+
+
+def _kept_of_loops(graph: Graph) -> dict[Node, Kept]:
+    """For each loop of which not all is read, what stays; users are looked at before what they use."""
+    found: dict[Node, Kept] = {}
+    read: dict[Node, set[int]] = {}
+    live = set(graph.roots)
+    for node in reversed(graph.nodes):
+        if node not in live:
+            continue
+        operands = node.inputs
+        if node.op is ITEM:
+            read.setdefault(operands[0], set()).add(node.attrs["index"])
+        elif node.op is SCAN:
+            kept = _kept_of_loop(node, read[node])
+            operands = tuple(node.inputs[i] for i in kept.operands)
+            if len(kept.results) < len(node.type.items) or len(operands) < len(node.inputs):
+                found[node] = kept
+        live.update(operands)
+    return found
+
+
+def _kept_of_loop(scan: Node, read: set[int]) -> Kept:
+    """The results that are `read`, the carries they depend on from step to step, and the operands that those need."""
+    body, carries = scan.attrs["body"], scan.attrs["carries"]
+    number = {node: i for i, node in enumerate(body.inputs)}
+    results = set(read)
+    needed: set[int] = set()
+    fresh = set(read)
+    while fresh:
+        reached = {number[n] for n in topological(body.outputs[i] for i in sorted(fresh)) if n.op is INPUT}
+        needed |= reached
+        fresh = {i for i in reached if i < carries} - results
+        results |= fresh
+    needed |= {i for i in results if i < carries}  # a carry that is only read at the end still starts somewhere
+    return Kept(tuple(sorted(results)), tuple(sorted(needed)))

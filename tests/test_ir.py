@@ -577,3 +577,17 @@ def test_damaged_json_gives_a_graph_or_a_format_error(data):
         place[key] = data.draw(junk)
     with suppress(FileFormatError):
         assert isinstance(graph_from_json(json.dumps(record)), Graph)
+
+
+def test_a_fused_graph_is_read_by_a_process_that_never_fused(tmp_path):
+    import subprocess
+    import sys
+
+    x = dlc.input("x", ("N", 3))
+    fused = dlc.passes.fuse(dlc.graph([x], [dlc.exp(x) * 2 + 1]))
+    assert any(n.op.name == "fused" for n in fused.nodes)
+    path = tmp_path / "graph.json"
+    path.write_text(graph_to_json(fused))
+    code = f"import dlc; print(dlc.graph_from_json(open({str(path)!r}).read()).digest)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == fused.digest, found.stderr

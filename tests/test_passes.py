@@ -252,6 +252,57 @@ def test_dead_code_drops_updates_that_change_nothing():
     assert passes.dead_code(swap) is swap
 
 
+def loop(h, k, xs, w, unused):
+    """Carries h and k (k reads h, h does not read k), stacks of both, and a third stack that reads one more capture."""
+
+    def step(carry, x):
+        h, k = carry
+        h, k = dlc.tanh(h + x * w), k + h
+        return (h, k), (h * 2.0, k * unused)
+
+    return dlc.scan(step, (h, k), xs)
+
+
+def loop_inputs():
+    return [dlc.input(n, s) for n, s in (("h", (3,)), ("k", (3,)), ("xs", ("T", 3)), ("w", (3,)), ("unused", (3,)))]
+
+
+@pytest.mark.parametrize("pick, results, operands, carries", [
+    (lambda last, ys: [last[0]], 1, 3, 1),
+    (lambda last, ys: [ys[0]], 2, 3, 1),
+    (lambda last, ys: [last[1]], 2, 4, 2),
+    (lambda last, ys: [ys[1], ys[0]], 4, 5, 2),
+])  # fmt: skip
+def test_dead_code_narrows_a_loop_to_what_is_read(pick, results, operands, carries):
+    inputs = loop_inputs()
+    before = dlc.graph(inputs, pick(*loop(*inputs)))
+    after = check_pass(passes.dead_code, before)
+    (scan,) = (n for n in after.nodes if n.op.name == "scan")
+    assert (len(scan.type.items), len(scan.inputs), scan.attrs["carries"]) == (results, operands, carries)
+    assert check_pass(passes.dead_code, after) is after
+
+
+def test_dead_code_follows_from_loop_to_loop_and_into_bodies():
+    inputs = loop_inputs()
+    h, k, xs, w, unused = inputs
+    last, ys = loop(*inputs)
+    (second, _), _ = loop(h, last[1], ys[0], w, unused)  # k of the first feeds only k of the second, which is not read
+    after = check_pass(passes.dead_code, dlc.graph(inputs, [second]))
+    assert [n.attrs["carries"] for n in after.nodes if n.op.name == "scan"] == [1, 1]
+
+    def outer(carry, x):
+        (inner, _), _ = loop(carry, k, xs, w, unused)
+        return inner + x, ()
+
+    rows = dlc.input("rows", ("S", 3))
+    total, _ = dlc.scan(outer, h, rows)
+    graph = dlc.graph([*inputs, rows], [total])
+    after = check_pass(passes.dead_code, graph)
+    (scan,) = (n for n in after.nodes if n.op.name == "scan")
+    (inner,) = (n for n in scan.attrs["body"].nodes if n.op.name == "scan")
+    assert inner.attrs["carries"] == 1 and len(inner.type.items) == 1
+
+
 # ---------------------------------------------------------------- binding
 
 
