@@ -448,7 +448,7 @@ def erf(x: Any) -> Any:
 
 
 @elementwise("relu({0})", reference=lambda x: np.maximum(x, np.zeros((), x.dtype)), accepts=SIGNED,
-             vjp=lambda g, y, x: (where(x > 0, g, 0.0),))  # fmt: skip
+             vjp=lambda g, y, x: (where(y > 0, g, 0.0),))  # fmt: skip
 def relu(x: Any) -> Any:
     """max(x, 0), with derivative 0 at 0; NaN stays NaN.
 
