@@ -143,7 +143,7 @@ def shape_of(shape: Iterable[int | str | Dim] | int | str | Dim) -> Shape:
     """
     if isinstance(shape, (str, Dim)) or hasattr(shape, "__index__"):
         return (dim(shape),)  # type: ignore[arg-type]
-    return tuple(dim(d) for d in shape)  # type: ignore[union-attr]
+    return tuple(dim(d) for d in shape)
 
 
 def symbol(name: str) -> Dim:

@@ -151,10 +151,10 @@ def test_pass_form_adds_gradients_as_outputs():
         autodiff(graph, wrt=["v"])
 
 
-def test_a_chain_of_100_000_nodes():
+def test_a_chain_far_deeper_than_the_stack():
     x = dlc.input("x")
     y = x
-    for _ in range(100_000):
+    for _ in range(30_000):
         y = -y
     (g,) = gradients([y], [x])
     assert g.type == x.type
