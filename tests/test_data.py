@@ -35,7 +35,7 @@ def test_the_published_counts_and_ink_of_every_class():
 
 
 def test_the_first_digit_is_the_first_row_of_the_published_file():
-    (x, y), _ = data.digits(size=8)
+    (x, y), _ = data.digits(size=8, split="file")
     assert (x[0, 0, :2] * 16).tolist() == [[0, 0, 5, 13, 9, 1, 0, 0], [0, 0, 13, 15, 10, 15, 5, 0]]
     assert y[:10].tolist() == list(range(10))
 
