@@ -1,5 +1,6 @@
 """Layers and networks. Names, defaults and weight layouts are torch's, so that its weights load."""
 
+from dlc.frontend import initialisers
 from dlc.frontend.nn import functional
 from dlc.frontend.nn.activations import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from dlc.frontend.nn.container import Flatten, Sequential
@@ -39,4 +40,5 @@ __all__ = [
     "Softmax",
     "Tanh",
     "functional",
+    "initialisers",
 ]
