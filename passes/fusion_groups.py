@@ -2,9 +2,10 @@
 
 Nodes are visited users first. A node joins the group of its users when they all lie in one group, so a group has one
 result that others read, and no cycle can arise; a result that is besides an output or a new state value, and that is
-read in its group alone, becomes a further result (the optimiser's p, m and v in one kernel). Views, and cheap ops of
-one full operand, are copied into every group that reads them. Nothing expensive is computed twice: a node that a group
-would evaluate more often than once for each of its elements stays outside. What stays outside, and why, is recorded.
+read in its group alone, becomes a further result (the optimiser's p, m and v in one kernel). Views, and cheap ops on
+one full operand that lies in memory anyway, are copied into every group that reads them. Nothing expensive is computed
+twice: a node that a group would evaluate more often than once for each of its elements stays outside. What stays
+outside, and why, is recorded.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Grouping:
                 return f"{user.op.name} has a kernel of its own"
             targets.update(dict.fromkeys(homes))
         copied = len(targets) > 1
-        if copied and not _may_be_copied(node):
+        if copied and not self._may_be_copied(node):
             return f"{len(targets)} kernels read it"
         if node in self.roots and (copied or not self._may_be_result(node, next(iter(targets)))):
             return "it is a result of the program"
@@ -151,6 +152,19 @@ class Grouping:
             self._add(node, group, member)
         self.homes[node] = list(targets)
         return None
+
+    def _may_be_copied(self, node: Node) -> bool:
+        """Whether each reader may compute `node` anew: it is cheap, and what it reads lies in memory anyway."""
+        if node.op.kind is Kind.VIEW:
+            return True
+        for _ in range(MAX_COPIES):
+            if node.op.name not in CHEAP or not _is_unary(node):
+                return False
+            below = [x for x in node.inputs if x.shape == node.shape and not is_inline_constant(x)]
+            if not below or below[0].op.kind is Kind.LEAF or len(self.users[below[0]]) > 1 or below[0] in self.roots:
+                return True
+            (node,) = below
+        return False
 
     def _may_be_result(self, node: Node, group: Group) -> bool:
         """Whether `node`, an output or new state value, may be a further result of the one group that reads it."""
@@ -250,10 +264,6 @@ def _is_index_map(node: Node) -> bool:
 def _is_unary(node: Node) -> bool:
     """Whether `node` reads at most one element of full size for each of its own: constants and broadcasts are small."""
     return sum(x.shape == node.shape and not is_inline_constant(x) for x in node.inputs) <= 1
-
-
-def _may_be_copied(node: Node) -> bool:
-    return node.op.kind is Kind.VIEW or (node.op.name in CHEAP and _is_unary(node))
 
 
 def _eject_outer_aliases(group: Group) -> None:
