@@ -230,47 +230,70 @@ class Images:
     def gather(self, panel: str, n: str, channel: str, rows: tuple[str, str], first: str, width: str) -> None:
         """panel[r * COLUMNS + j] is the element that pixel `first` + j meets in row rows[0] + r."""
         k = self.k
-        high, wide = (k.dim(d) for d in self.kernel)
         columns = k.dim(self.pixels[1])
         start, count = rows
         with k.loop(count) as r:
             row = k.let(f"{start} + {r}")
-            place = k.let(f"{row} // {k.dim(product(self.kernel))}") if self.kernel != (1, 1) else row
-            inner = k.let(f"{row} - {place} * ({high} * {wide})")
-            down = k.let(f"{inner} // {wide}")
-            right = k.let(f"{inner} - {down} * {wide}")
+            place, down, right = split(k, row, self.kernel)
             c = k.let(f"{channel} + {place}")
             last = k.let(f"({first} + {width} - 1) // {columns} + 1")
             with k.loop(last, k.let(f"{first} // {columns}")) as y:
                 begin = k.let(f"{y} * {columns}")
                 left = k.let(f"greater({first}, {begin})")
                 right_end = k.let(f"lesser({first} + {width}, {begin} + {columns})")
-                with k.loop(right_end, left, independent=True) as p:
-                    x = k.let(f"{p} - {begin}")
-                    value = self.element(n, c, (y, x), (down, right))
-                    k.line(f"{panel}[{k.let(f'{r} * {COLUMNS} - {first}')} + {p}] = {value}")
+                self._gather_row(f"{panel}[{k.let(f'{r} * {COLUMNS} - {first}')} + ", n, c, (down, right), y, (begin, left, right_end))
+
+    def _gather_row(self, into: str, n: str, c: str, place: tuple[str, str], y: str, columns: tuple[str, str, str]) -> None:
+        """The pixels of one row of the image: those in the padding at its ends are 0, those between need no test."""
+        k = self.k
+        begin, left, end = columns
+        if self.backward and self.stride[1] > 1 or not (self.backward or any(map(any, self.padding))):
+            with k.loop(end, left, independent=True) as p:
+                k.line(f"{into}{p}] = {self.element(n, c, (y, k.let(f'{p} - {begin}')), place)}")
+            return
+        stride = 1 if self.backward else self.stride[1]
+        row, inside = self.source_place(0, y, place[0])
+        shift = self.shift(1, place[1])
+        low = k.let(f"{begin} + ({stride - 1} - {shift}) // {stride}" if stride > 1 else f"{begin} - {shift}")
+        span = f"{k.dim(self.source.shape[3])} + {stride - 1} - {shift}"
+        high = k.let(f"{begin} + ({span}) // {stride}" if stride > 1 else f"{begin} + {span}")
+        low = k.let(f"lesser(greater({left}, {low}), {end})")
+        high = k.let(f"greater(lesser({end}, {high}), {low})")
+        if inside:
+            inside = k.let(" & ".join(inside)) if len(inside) > 1 else inside[0]
+            high = k.let(f"select({inside}, {high}, {low})")
+        for first, last in ((left, low), (high, end)):
+            with k.loop(last, first, independent=True) as p:
+                k.line(f"{into}{p}] = {literal(0, self.source.dtype)}")
+        with k.block(f"if {low} < {high}:", guard=True), k.loop(high, low, independent=True) as p:
+            x = k.let(f"{p} - {begin}")
+            at = k.let(f"{x if stride == 1 else k.let(f'{x} * {stride}')} + {shift}")
+            k.line(f"{into}{p}] = {k.element(self.source, [n, c, row, at])}")
+
+    def shift(self, axis: int, place: str) -> str:
+        """How far along an axis the element is that pixel 0 meets at a place of the kernel; backwards, stride left out."""
+        low = self.padding[axis][0]
+        reached = place if self.dilation[axis] == 1 else self.k.let(f"{place} * {self.dilation[axis]}")
+        return self.k.let(f"{low} - {reached}" if self.backward else f"{reached} - {low}")
+
+    def source_place(self, axis: int, pixel: str, place: str) -> tuple[str, list[str]]:
+        """Where along an axis a pixel meets a place of the kernel, and the conditions under which that is in the image."""
+        k, stride, inside = self.k, self.stride[axis], []
+        at = pixel if self.backward or stride == 1 else k.let(f"{pixel} * {stride}")
+        at = k.let(f"{at} + {self.shift(axis, place)}")
+        if self.backward and stride > 1:
+            whole = k.let(f"{at} // {stride}")
+            inside.append(k.let(f"{whole} * {stride} == {at}"))
+            at = whole
+        if self.backward or any(self.padding[axis]):
+            inside.append(k.let(f"({at} >= 0) & ({at} < {k.dim(self.source.shape[2 + axis])})"))
+        return at, inside
 
     def element(self, n: str, c: str, pixel: tuple[str, str], place: tuple[str, str]) -> str:
         """The element at which a pixel meets a place of the kernel; 0 in the padding and between strides."""
-        k, inside, found = self.k, [], []
-        for axis in (0, 1):
-            low, high = self.padding[axis]
-            stride, dilation = self.stride[axis], self.dilation[axis]
-            extent = k.dim(self.source.shape[2 + axis])
-            shift = place[axis] if dilation == 1 else k.let(f"{place[axis]} * {dilation}")
-            if self.backward:
-                at = k.let(f"{pixel[axis]} + {low} - {shift}")
-                if stride > 1:
-                    whole = k.let(f"{at} // {stride}")
-                    inside.append(k.let(f"{whole} * {stride} == {at}"))
-                    at = whole
-                inside.append(k.let(f"({at} >= 0) & ({at} < {extent})"))
-            else:
-                at = pixel[axis] if stride == 1 else k.let(f"{pixel[axis]} * {stride}")
-                at = k.let(f"{at} + {k.let(f'{shift} - {low}')}")
-                if low or high:
-                    inside.append(k.let(f"({at} >= 0) & ({at} < {extent})"))
-            found.append(at)
+        k = self.k
+        found, tests = zip(*(self.source_place(axis, pixel[axis], place[axis]) for axis in (0, 1)), strict=True)
+        inside = [*tests[0], *tests[1]]
         index = [n, c, *found]
         if not inside:
             return k.element(self.source, index)
@@ -301,20 +324,25 @@ def conv2d_data_gradient(k: LoopEmitter, node: Node, outputs: Sequence[Node], ta
     g, w = heavy.inputs
     filters = w.shape[0] // heavy.attrs["groups"]
     images = Images(k, heavy, g, w.shape[2:], heavy.shape[2:], backward=True)
+    run = len(grouped((2, 3), w.shape, reach(w, k.leaves))) < 2
 
     def weight(group: str, row: str, s: str) -> str:
-        o, down, right = split(k, s, w.shape[2:])
-        channels = k.dim(w.shape[1])
-        return k.element(w, [k.let(f"{group} * {k.dim(filters)} + {o}"), k.let(f"{row} - {group} * {channels}"), down, right])
+        o, *place = split(k, s, w.shape[2:], run)
+        first = k.let(f"{group} * {k.dim(filters)}")
+        return k.element(w, [k.let(f"{first} + {o}"), k.let(f"{row} - {k.let(f'{group} * {k.dim(w.shape[1])}')}"), *place])
 
     _filtered(k, heavy, outputs, targets, images, filters * w.shape[2] * w.shape[3], filters, weight)
 
 
-def split(k: LoopEmitter, s: str, kernel: Sequence[DimLike]) -> tuple[str, str, str]:
-    """The channel and the place of the kernel that a step of the sum stands for."""
+def split(k: LoopEmitter, s: str, kernel: Sequence[DimLike], run: bool = False) -> tuple[str, str, str]:
+    """The channel and the place of the kernel that a step of the sum stands for; `run`: places are walked as one axis."""
     wide, size = k.dim(kernel[1]), k.dim(product(kernel))
+    if size == "1":
+        return s, "0", "0"
     c = k.let(f"{s} // {size}")
-    inner = k.let(f"{s} - {c} * {size}")
+    inner = k.let(f"{s} - {k.let(f'{c} * {size}')}")
+    if run:
+        return (c, "0", inner) if wide != "1" else (c, inner, "0")
     down = k.let(f"{inner} // {wide}")
     return c, down, k.let(f"{inner} - {down} * {wide}")
 

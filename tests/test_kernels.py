@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import platform
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import dlc
-from dlc.backends.cpu.compile import compile_kernels
+from dlc.backends.cpu.compile import assembly, compile_kernels, host
 from dlc.backends.loops import emit_kernel, supported
 from dlc.dims import evaluate
 from dlc.ir import Graph, Node, TupleType, make_node
@@ -402,3 +403,29 @@ def test_sources_hold_no_text_of_the_user() -> None:
 def test_an_unknown_op_says_so() -> None:
     reason = supported(dlc.input("x", (3,)).node)
     assert reason is not None and "input" in reason
+
+
+# ---------------------------------------------------------------- machine code
+
+
+def vectors(node: Node) -> str:
+    """The instructions of a kernel's machine code that work on registers of at least eight floats."""
+    text = assembly(emit_kernel(node).source)
+    return "\n".join(line for line in text.splitlines() if "%zmm" in line or "%ymm" in line)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or "+avx2" not in host()[1], reason="no AVX2 here")
+def test_inner_loops_are_vector_code() -> None:
+    x, b = dlc.input("x", ("N", 64)), dlc.input("b", (64,))
+    found = vectors(fused([x, b], [dlc.relu(x + b)]))
+    assert "vaddps" in found and "vmaxps" in found
+    p, m, v, g = (dlc.input(n, (128, 64)) for n in "pmvg")
+    rate, decay, epsilon = (dlc.input(n) for n in ("rate", "decay", "epsilon"))
+    m2, v2 = decay * m + (1 - decay) * g, decay * v + (1 - decay) * g * g
+    adam = fused([p, m, v, g, rate, decay, epsilon], [p - rate * m2 / (dlc.sqrt(v2) + epsilon), m2, v2])
+    found = vectors(adam)  # ten pointers, more than LLVM would check for overlap
+    assert "vsqrtps" in found and "vfmadd" in found and "vdivps" in found
+    assert "vaddps" in vectors(CATALOGUE["sum"](x, axes=(1,)).node) and "vaddps" in vectors(CATALOGUE["sum"](x, axes=(0,)).node)
+    assert "vmaxps" in vectors(CATALOGUE["max"](x, axes=(1,)).node)
+    assert "vfmadd" in vectors(fused([x], [dlc.tanh(x) + dlc.erf(x)]))
+    assert "vfmadd" in vectors((x @ dlc.input("w", (64, 32))).node)

@@ -59,14 +59,14 @@ def host() -> tuple[str, str]:
 def _engine() -> Any:
     from llvmlite import binding
 
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
     return binding.create_lljit_compiler(_machine())
 
 
 def _machine() -> Any:
     from llvmlite import binding
 
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
     name, features = host()
     target = binding.Target.from_triple(binding.get_process_triple())
     return target.create_target_machine(cpu=name, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True)
@@ -88,14 +88,24 @@ def _load(image: bytes, entry: str) -> int:
 
 def object_code(source: str, entry: str) -> bytes:
     """The object code of a kernel, with `entry` as its only public symbol."""
+    machine = _machine()
+    image: bytes = machine.emit_object(_optimised(source, entry, machine))
+    return image
+
+
+def assembly(source: str) -> str:
+    """The machine code of a kernel as text, for a reader."""
+    machine = _machine()
+    text: str = machine.emit_assembly(_optimised(source, ENTRY.format("kernel"), machine))
+    return text
+
+
+def _optimised(source: str, entry: str, machine: Any) -> Any:
     from llvmlite import binding
 
     from dlc.backends.cpu.lower import lowered
 
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
     module = binding.parse_assembly(lowered(source, entry))
-    machine = _machine()
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     options = binding.create_pipeline_tuning_options(speed_level=3)
@@ -103,6 +113,4 @@ def object_code(source: str, entry: str) -> bytes:
     options.slp_vectorization = False
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    image: bytes = machine.emit_object(module)
-    return image
-
+    return module

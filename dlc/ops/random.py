@@ -103,7 +103,7 @@ def _random_bits_element(k: Emitter, index: Sequence[str], *, site: int, shape: 
     for i, d in zip(index, shape, strict=True):
         flat = i if flat == "0" else k.let(f"{flat} * {k.dim(d)} + {i}")
     seed, step = k.load(0, []), k.load(1, [])
-    return k.let(f"uint32(random_word({seed}, {step}, {site}, {flat}, {word}))")
+    return k.let(f"uint32(random_word({seed}, {step}, {k.dim(site)}, {flat}, {word}))")
 
 
 def _random_bits_cost(y: TensorType, *_: TensorType, **__: Any) -> tuple[DimLike, DimLike]:
