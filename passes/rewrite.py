@@ -41,7 +41,7 @@ class Rule:
     where: Callable[..., Any] | None
     types: Types
     place: str
-    _takes: dict[Any, tuple[str, ...] | None] = field(default_factory=dict, repr=False)
+    _takes: dict[Any, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         return f"<rule {self.name} at {self.place}>"
@@ -93,9 +93,7 @@ class Rule:
     def _parameters(self, function: Callable[..., Any]) -> tuple[str, ...]:
         if function not in self._takes:
             self._takes[function] = tuple(inspect.signature(function).parameters)
-        found = self._takes[function]
-        assert found is not None
-        return found
+        return self._takes[function]
 
 
 def rule(
@@ -115,9 +113,8 @@ def rule(
 
     `types` restricts wildcards: a dtype, several, or a whole `TensorType`; it also gives the type that the pattern is
     traced with, otherwise a 0-d float32. `traced_as` gives types for tracing alone, where an op wants axes. `where`
-    decides, given what it asks for by parameter name. The replacement
-    and `where` may take any of the wildcards, the wild attributes, and ``result``, the tensor that is replaced; a
-    replacement that returns None declines. Raises `RuleError` if the pattern is not an expression of its parameters.
+    decides. It and the replacement get, by parameter name, any of the wildcards, the wild attributes, and ``result``,
+    the tensor that is replaced; a replacement that returns None declines. Raises `RuleError` if the pattern is not an expression of its parameters.
 
     >>> import dlc
     >>> from dlc import passes

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
 P = ParamSpec("P")
+R = TypeVar("R")
 Array = np.ndarray[Any, Any]
 
 
@@ -140,7 +141,7 @@ class Op:
 
     def infer_type(self, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> Type:
         """The type of a node of this op. Under a wildcard (in a pattern) it is a stand-in, the first operand's."""
-        if any(isinstance(v, Wildcard) for v in attrs.values()):
+        if attrs and any([isinstance(v, Wildcard) for v in attrs.values()]):
             return inputs[0].type
         try:
             return self.infer(*(x.type for x in inputs), **attrs)
@@ -201,6 +202,21 @@ def build(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any] | None = 
     return Tensor(node, here(), tuple(operands))
 
 
+def located(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, whose errors gain the user's line where they have none."""
+
+    @wraps(function)
+    def public(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except DlcError as error:
+            if error.where is not None:
+                raise
+            raise type(error)(error.message, where=here()) from error
+
+    return public
+
+
 class Defined(Protocol[P]):
     """A public function of the catalogue: callable, with its op's definition on it."""
 
@@ -216,15 +232,7 @@ def define(*, kind: Kind, name: str | None = None, **parts: Any) -> Callable[[Ca
     """
 
     def decorate(function: Callable[P, Tensor]) -> Defined[P]:
-        @wraps(function)
-        def public(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-            try:
-                return function(*args, **kwargs)
-            except DlcError as error:
-                if error.where is not None:
-                    raise
-                raise type(error)(error.message, where=here()) from error
-
+        public = located(function)
         op_name = name or function.__name__.rstrip("_")
         op = Op(name=op_name, kind=kind, doc=inspect.getdoc(function) or "", function=public, **parts)
         public.op = register(op)  # type: ignore[attr-defined]
