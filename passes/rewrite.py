@@ -114,7 +114,8 @@ def rule(
     `types` restricts wildcards: a dtype, several, or a whole `TensorType`; it also gives the type that the pattern is
     traced with, otherwise a 0-d float32. `traced_as` gives types for tracing alone, where an op wants axes. `where`
     decides. It and the replacement get, by parameter name, any of the wildcards, the wild attributes, and ``result``,
-    the tensor that is replaced; a replacement that returns None declines. Raises `RuleError` if the pattern is not an expression of its parameters.
+    the tensor that is replaced; a replacement that returns None declines. Raises `RuleError` if the pattern is not an
+    expression of its parameters.
 
     >>> import dlc
     >>> from dlc import passes

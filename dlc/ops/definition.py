@@ -141,7 +141,7 @@ class Op:
 
     def infer_type(self, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> Type:
         """The type of a node of this op. Under a wildcard (in a pattern) it is a stand-in, the first operand's."""
-        if attrs and any([isinstance(v, Wildcard) for v in attrs.values()]):
+        if attrs and any(isinstance(v, Wildcard) for v in attrs.values()):
             return inputs[0].type
         try:
             return self.infer(*(x.type for x in inputs), **attrs)
