@@ -126,8 +126,8 @@ class Plan:
         return allocate(sizes, [b.start for b in self.buffers], [b.end for b in self.buffers])
 
     def __str__(self) -> str:
-        counts = (f"{len(self.kernels)} kernel calls", f"{len(self.buffers)} buffers", f"{len(self.constants)} constants")
-        lines = [f"plan: {', '.join(counts)}"]
+        counts = {"kernel calls": len(self.kernels), "buffers": len(self.buffers), "constants": len(self.constants)}
+        lines = [f"plan: {', '.join(f'{n} {what}' for what, n in counts.items())}"]
         depth = 1
         for position, step in enumerate(self.steps):
             depth -= isinstance(step, NextStep)

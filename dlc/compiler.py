@@ -162,7 +162,7 @@ class Program:
             from dlc.passes.fuse import fusion_notes
 
             lines += ["", str(self.plan)]
-            notes = fusion_notes(self.final)
+            notes = fusion_notes(self.graph)
             lines += ["", f"not fused: {len(notes)} edges", *(f"  {note}" for note in notes)]
         return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from dlc.ops.fused import FUSED
 from dlc.ops.leaves import ITEM
 from dlc.passes.fused_bodies import build_body
 from dlc.passes.fusion_groups import FusionNote, Group, Grouping
+from dlc.provenance import Origin
 
 
 def fuse(graph: Graph) -> Graph:
@@ -45,7 +46,7 @@ def _fuse(graph: Graph, done: dict[Graph, Graph]) -> Graph:
     groups = {group.root: group for group in Grouping(graph).groups()}
     extra = {result for group in groups.values() for result in group.results[1:]}
     new: dict[Node, Node] = {}
-    origins = {}
+    origins: dict[Node, tuple[Origin, ...]] = {}
     needed = _outside(graph, groups)
     for node in graph.nodes:
         if node not in needed or node in extra:
@@ -66,8 +67,8 @@ def _fuse(graph: Graph, done: dict[Graph, Graph]) -> Graph:
             if places := graph.origins.get(result):
                 origins.setdefault(new[result], places)
     updates = tuple((state, new[value]) for state, value in graph.updates)
-    result = done[graph] = Graph(graph.inputs, tuple(new[n] for n in graph.outputs), updates, origins)
-    return result
+    done[graph] = Graph(graph.inputs, tuple(new[n] for n in graph.outputs), updates, origins)
+    return done[graph]
 
 
 def _outside(graph: Graph, groups: dict[Node, Group]) -> set[Node]:

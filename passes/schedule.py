@@ -20,12 +20,12 @@ class Value(NamedTuple):
     """One result of a node that has bytes of its own: a kernel or a leaf."""
 
     node: Node
-    index: int = 0
+    result: int = 0
 
     @property
     def type(self) -> TensorType:
         """dtype and shape of the result."""
-        return result_types(self.node)[self.index]
+        return result_types(self.node)[self.result]
 
 
 def result_types(node: Node) -> tuple[TensorType, ...]:
@@ -130,7 +130,7 @@ def _direct_candidates(graph: Graph, needed_before_commit: set[Node]) -> dict[No
         if value in taken or node in needed_before_commit or not is_kernel(node) or node.op.kind is Kind.LOOP:
             continue
         reads = [p for p, x in enumerate(node.inputs) if value_of(x).node is state]
-        if all(may_overwrite(node, p, value.index) for p in reads):
+        if all(may_overwrite(node, p, value.result) for p in reads):
             direct[state] = value
             taken.add(value)
     return direct

@@ -48,13 +48,13 @@ def test_outputs_are_fresh_arrays_and_inputs_may_have_any_strides() -> None:
     program = load(dlc.graph([x], [dlc.exp(x), x, dlc.reshape(x, (4, "N"))]))
     wide = np.random.default_rng(1).standard_normal((10, 9)).astype(np.float32)
     strided = wide[::2, 1:9:2]
-    for given in (np.ascontiguousarray(strided), strided, np.asfortranarray(strided), strided[::-1]):
-        e, same, reshaped = program([given], {"N": 5})
-        np.testing.assert_allclose(e, np.exp(given), rtol=1e-6)
-        np.testing.assert_array_equal(same, given)
-        np.testing.assert_array_equal(reshaped, given.reshape(4, 5))
-        assert not np.shares_memory(same, given)
-    again = program([given], {"N": 5})[0]
+    for a in (np.ascontiguousarray(strided), strided, np.asfortranarray(strided), strided[::-1]):
+        e, same, reshaped = program([a], {"N": 5})
+        np.testing.assert_allclose(e, np.exp(a), rtol=1e-6)
+        np.testing.assert_array_equal(same, a)
+        np.testing.assert_array_equal(reshaped, a.reshape(4, 5))
+        assert not np.shares_memory(same, a)
+    again = program([a], {"N": 5})[0]
     assert not np.shares_memory(e, again)
 
 
@@ -226,7 +226,7 @@ def test_an_index_out_of_range_inside_a_scan_stops_it() -> None:
     last, _ = dlc.scan(lambda c, k: (c + dlc.take(w, k, axis=0), ()), dlc.constant(0.0), i)
     program = load(dlc.graph([i], [last], updates=[(w, w * 2.0)]))
     before = w.node.leaf.value.copy()
-    with pytest.raises(IndexOutOfRangeError, match="take: index 7 .* 3 elements"):
+    with pytest.raises(IndexOutOfRangeError, match=r"take: index 7 .* 3 elements"):
         program([np.array([0, 7, 1])], {"T": 3})
     np.testing.assert_array_equal(w.node.leaf.value, before)
     assert program([np.array([0, 2])], {"T": 2})[0] == np.float32(before[0] + before[2])
@@ -302,7 +302,7 @@ def test_equal_layers_compile_one_kernel() -> None:
 
     few, many = program(6), program(60)
     assert {k.source for k in few.kernels} == {k.source for k in many.kernels}
-    assert len(many.plan.kernels) > 60
+    assert len(many.plan.kernels) >= 60
 
 
 def test_a_second_process_compiles_nothing_and_does_not_import_numba(tmp_path: Any) -> None:

@@ -228,7 +228,9 @@ def random_graph(choices: list[tuple[int, int, int]], results: int) -> Graph:
 
 GRAPHS = st.builds(
     random_graph,
-    st.lists(st.tuples(st.integers(0, len(OPERATIONS) - 1), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=14),
+    st.lists(
+        st.tuples(st.integers(0, len(OPERATIONS) - 1), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=14
+    ),
     st.integers(1, 3),
 )
 

@@ -10,7 +10,9 @@ from dlc.passes.memory import allocate
 from dlc.state import ALIGNMENT
 
 BUFFERS = st.lists(
-    st.tuples(st.integers(0, 1000), st.integers(0, 40), st.integers(0, 40)).map(lambda b: (b[0], min(b[1:]), max(b[1:]))),
+    st.tuples(st.integers(0, 1000), st.integers(0, 40), st.integers(0, 40)).map(
+        lambda b: (b[0], min(b[1:]), max(b[1:]))
+    ),
     max_size=60,
 )
 
@@ -28,7 +30,7 @@ def test_live_buffers_never_overlap_and_lie_within_the_arena(buffers):
     assert len(arena.offsets) == len(sizes)
     for i, (size, start, end) in enumerate(buffers):
         assert arena.offsets[i] % ALIGNMENT == 0
-        assert 0 <= arena.offsets[i] and (size == 0 or arena.offsets[i] + size <= arena.peak)
+        assert arena.offsets[i] >= 0 and (size == 0 or arena.offsets[i] + size <= arena.peak)
         for j in range(i):
             if sizes[j] and size and starts[j] <= end and start <= ends[j]:
                 apart = arena.offsets[i] + size <= arena.offsets[j] or arena.offsets[j] + sizes[j] <= arena.offsets[i]

@@ -14,7 +14,7 @@ take the place of an operand that is read at the point being written alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -40,7 +40,7 @@ def _listed(types: Sequence[Type]) -> str:
     return ", ".join(map(str, types)) or "nothing"
 
 
-def _fused_reference(*arrays: Any, body: Callable[..., Sequence[Any]]) -> Any:
+def _fused_reference(*arrays: Any, body: BoundGraph) -> Any:
     results = body(*arrays)
     return results[0] if len(results) == 1 else tuple(results)
 
@@ -64,5 +64,9 @@ def heavy_node(body: Graph) -> Node | None:
 
 def can_fail(node: Node) -> bool:
     """Whether running `node` may find an index out of range, in its bodies too."""
-    bodies = [v for v in node.attrs.values() if isinstance(v, Graph)]
-    return node.op.can_fail or any(can_fail(n) for body in bodies for n in body.nodes)
+    return node.op.can_fail or any(_body_can_fail(v) for v in node.attrs.values() if isinstance(v, Graph))
+
+
+@lru_cache(maxsize=4096)
+def _body_can_fail(body: Graph) -> bool:
+    return any(can_fail(n) for n in body.nodes)
