@@ -11,7 +11,7 @@ from dlc.dims import Dim, shape_of
 from dlc.dtypes import dtype_name
 from dlc.errors import AttributeValueError, DTypeError
 from dlc.ir import Leaf, Literal, TensorType, TupleType
-from dlc.ops.definition import Kind, Op, build, register
+from dlc.ops.definition import Kind, Op, build, located, register
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 from dlc.state import State
@@ -59,6 +59,7 @@ ITEM = register(
 )
 
 
+@located
 def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     """An input of a graph: an identity of its own, labelled `name`.
 
@@ -73,6 +74,7 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     return build(INPUT, (), {"leaf": InputLeaf(name, TensorType(dtype_name(dtype), shape_of(shape)))})
 
 
+@located
 def constant(value: Any, dtype: Any = None) -> Tensor:
     """A constant tensor; lists and Python floats become float32 unless `dtype` says otherwise.
 

@@ -11,7 +11,7 @@ import numpy as np
 from dlc.dims import Dim, DimLike, Shape, dim, product, shape_of
 from dlc.errors import AttributeValueError, ShapeError
 from dlc.ir import TensorType
-from dlc.ops.definition import Array, Emitter, Kind, Sample, arrays, define
+from dlc.ops.definition import Array, Emitter, Kind, Sample, arrays, define, located
 from dlc.ops.elementwise import sum_to_shape
 from dlc.ops.tensor import Tensor, wrap
 
@@ -263,6 +263,7 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     return slice_.op(t, starts=starts, sizes=t.shape, steps=tuple(-1 if a in axes else 1 for a in range(t.ndim)))
 
 
+@located
 def getitem(x: Tensor, index: Any) -> Tensor:
     """Basic indexing: ints, slices, None and Ellipsis. A bound beyond a named dim is checked when the dim is bound.
 
