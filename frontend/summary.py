@@ -70,21 +70,17 @@ def summary(graph: Graph) -> Summary:
     >>> table.parameters, table.multiply_adds
     (15, 12*N)
     """
-    groups: dict[str, list[Node]] = defaultdict(list)
-    states: dict[Node, str] = {}
+    computed: dict[str, list[Node]] = defaultdict(list)
+    held: dict[str, list[Node]] = defaultdict(list)
     for node in graph.nodes:
         path, phase = _place(graph, node)
-        if phase != "forward" or node.op.name in ("input", "constant", "ambient"):
-            continue
         if node.op.name == "state":
-            states[node] = path
-        else:
-            groups[path].append(node)
-    for path in dict.fromkeys(states.values()):
-        groups.setdefault(path, [])
-    return Summary(
-        tuple(_row(graph, path, nodes, [s for s, p in states.items() if p == path]) for path, nodes in groups.items())
-    )
+            held[path].append(node)
+        elif phase == "forward" and node.op.name not in ("input", "constant", "ambient"):
+            computed[path].append(node)
+    roots = set(graph.roots)
+    paths = dict.fromkeys([*computed, *held])
+    return Summary(tuple(_row(graph, roots, path, computed.get(path, []), held.get(path, [])) for path in paths))
 
 
 def multiply_adds(graph: Graph) -> DimLike:
@@ -92,13 +88,16 @@ def multiply_adds(graph: Graph) -> DimLike:
     return _multiply_adds(graph.nodes)
 
 
-def _row(graph: Graph, path: str, nodes: Sequence[Node], states: Iterable[Node]) -> Row:
+def _row(graph: Graph, roots: set[Node], path: str, nodes: Sequence[Node], states: Iterable[Node]) -> Row:
     inside = set(nodes)
-    leaving = [n for n in nodes if n in graph.roots or any(u not in inside for u in graph.users[n])]
+    leaving = [n for n in nodes if n in roots or any(u not in inside for u in graph.users[n])]
     output = next((n for n in reversed(leaving) if isinstance(n.type, TensorType)), None)
-    held = sum(int(s.type.size) for s in states)
     return Row(
-        path or "(graph)", _costliest(nodes), _shape_text(output.shape) if output else "", held, _multiply_adds(nodes)
+        path or "(graph)",
+        _costliest(nodes),
+        _shape_text(output.shape) if output else "",
+        sum(int(s.type.size) for s in states),
+        _multiply_adds(nodes),
     )
 
 
