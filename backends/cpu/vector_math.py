@@ -16,7 +16,9 @@ from numba.core import cgutils
 FLOAT, DOUBLE, INT = ir.FloatType(), ir.DoubleType(), ir.IntType(32)
 
 LOG2E = 1.4426950408889634
-LN2_HIGH = 0.693359375  # ln 2 in two parts (Cody and Waite): the first has trailing zeros, so that n * LN2_HIGH is exact
+LN2_HIGH = (
+    0.693359375  # ln 2 in two parts (Cody and Waite): the first has trailing zeros, so that n * LN2_HIGH is exact
+)
 LN2_LOW = -2.12194440e-4
 ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits
 ROUND_BITS = 0x4B400000
@@ -25,8 +27,9 @@ SQRT_HALF_BITS = 0x3F3504F3
 # (exp(r) - 1 - r) / r**2, |r| <= ln(2) / 2
 EXP = (0.5, 0.1666666716337204, 0.041666463017463684, 0.00833331048488617, 0.0013933731243014336, 0.000198910798644647)
 # (log(1 + f) - f + f**2 / 2) / f**3, sqrt(1/2) <= 1 + f <= sqrt(2)
-LOG = (0.3333333432674408, -0.24999989569187164, 0.2000001072883606, -0.1666800081729889, 0.14286524057388306,
-       -0.12450743466615677, 0.11037783324718475, -0.10646191984415054, 0.1053086444735527, -0.062015000730752945)  # fmt: skip
+LOG = (0.3333333432674408, -0.24999989569187164, 0.2000001072883606, -0.1666800081729889,
+       0.14286524057388306, -0.12450743466615677, 0.11037783324718475, -0.10646191984415054, 0.1053086444735527,
+       -0.062015000730752945)  # fmt: skip
 # (tanh(x) - x) / x**3 in x**2, |x| <= 0.625
 TANH = (-0.3333333432674408, 0.13333304226398468, -0.053959257900714874, 0.02176891826093197, -0.008343945257365704,
         0.002292744815349579)  # fmt: skip
@@ -123,7 +126,7 @@ def tanh_f32(b: Any, x: Any) -> Any:
     near = fma(b, b.fmul(polynomial(b, z, TANH), z), x, x)
     e = exp_f32(b, b.fadd(size, size))
     far = b.fsub(number(1.0), b.fdiv(number(2.0), b.fadd(e, number(1.0))))
-    return b.select(b.fcmp_ordered("<", size, number(0.625)), near, llvm(b, "copysign", far, x))
+    return llvm(b, "copysign", b.select(b.fcmp_ordered("<", size, number(0.625)), near, far), x)
 
 
 def erf_f32(b: Any, x: Any) -> Any:

@@ -296,9 +296,10 @@ def abs(x: Any) -> Any:
     """
 
 
-@elementwise("sign({0})", reference=np.sign, accepts=SIGNED, vjp=lambda g, y, x: (None,), gradient=False)
+@elementwise("sign({0})", reference=lambda x: np.where(x == 0, x, np.sign(x)), accepts=SIGNED,
+             vjp=lambda g, y, x: (None,), gradient=False)  # fmt: skip
 def sign(x: Any) -> Any:
-    """-1, 0 or 1 by the sign of x; NaN stays NaN. Its derivative is 0 almost everywhere.
+    """-1, 0 or 1 by the sign of x; NaN and both zeros stay as they are. Its derivative is 0 almost everywhere.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.sign([-2.0, 0.0, 3.0])).tolist()
@@ -447,10 +448,10 @@ def erf(x: Any) -> Any:
     """
 
 
-@elementwise("relu({0})", reference=lambda x: np.maximum(x, np.zeros((), x.dtype)), accepts=SIGNED,
+@elementwise("relu({0})", reference=lambda x: np.where(x < 0, np.zeros((), x.dtype), x), accepts=SIGNED,
              vjp=lambda g, y, x: (where(y > 0, g, 0.0),))  # fmt: skip
 def relu(x: Any) -> Any:
-    """max(x, 0), with derivative 0 at 0; NaN stays NaN.
+    """max(x, 0), with derivative 0 at 0; NaN and -0.0 stay as they are.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.relu([-1.0, 2.0])).tolist()
