@@ -39,7 +39,7 @@ class Reach:
         """The axis of `axes` that most operands have innermost in memory; the last one where none has."""
         last = [places[-1] for places in self.operands if places]
         widest = max((len(places) for places in self.operands), default=0)
-        weight = {a: 0 for a in axes}
+        weight = dict.fromkeys(axes, 0)
         for places in self.operands:
             if places and places[-1] in weight:
                 weight[places[-1]] += 2 if len(places) == widest else 1
@@ -91,7 +91,9 @@ def _below(x: Node, at: Places, found: Reach) -> Iterator[tuple[Node, Places]]:
         yield x.inputs[0], tuple(at[order.index(a)] for a in range(len(order)))
     elif x.op.name == "slice":
         parts = zip(at, x.attrs["starts"], x.attrs["steps"], x.shape, x.inputs[0].shape, strict=True)
-        found.irregular.update(p for p, start, step, n, d in parts if p is not None and not (start == 0 and step == 1 and n == d))
+        found.irregular.update(
+            p for p, start, step, n, d in parts if p is not None and not (start == 0 and step == 1 and n == d)
+        )
         yield x.inputs[0], at
     elif x.op.name == "reshape":
         yield x.inputs[0], _through_reshape(x, at, found)

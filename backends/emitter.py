@@ -6,7 +6,6 @@ the node asks its operands. Every value becomes a temporary, in the outermost lo
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,16 +14,25 @@ from typing import Any
 
 from dlc import dtypes
 from dlc.backends.axes import grouped, is_one, reach, reshape_blocks
+from dlc.backends.expressions import (
+    ATOM,
+    bare,
+    combined,
+    constructor,
+    elementwise,
+    grouping,
+    initial,
+    is_sum,
+    literal,
+    plus,
+)
 from dlc.dims import DimLike, Shape, product
 from dlc.errors import UnsupportedError
-from dlc.ir import Node, TensorType
+from dlc.ir import Node
 from dlc.ops.definition import Kind
 
 NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
-ATOM = re.compile(r"[A-Za-z_]\w*|\d+")
 CHUNK = 4096  # elements of one leaf of a sum's tree; part of the numbers' definition, so a constant
-WRAPPING = {e: e for e in ("{0} + {1}", "{0} - {1}", "{0} * {1}")} | {"-{0}": "uint64(0) - {0}"}
-EXACT_WIDTH = ("bool", "int64", "uint64", "float32", "float64")  # arithmetic that stays in its own dtype
 
 Index = Sequence[str]
 
@@ -36,22 +44,6 @@ class Scope:
     guard: bool = False
     lines: list[str] = field(default_factory=list)
     memo: dict[Any, str] = field(default_factory=dict)
-
-
-def constructor(dtype: str) -> str:
-    """The prelude's name for converting to a dtype."""
-    return "boolean" if dtype == "bool" else dtype
-
-
-def literal(value: float | int | bool, dtype: str) -> str:
-    """A literal of a dtype; -0.0, infinities and NaN survive."""
-    if dtype == "bool":
-        return str(bool(value))
-    if dtype in dtypes.INTEGER:
-        return f"{dtype}({int(value)})"
-    value = float(dtypes.numpy_dtype(dtype).type(value))
-    text = "nan" if math.isnan(value) else repr(value) if math.isfinite(value) else "inf" if value > 0 else "-inf"
-    return f"{dtype}({text})"
 
 
 class LoopEmitter:
@@ -94,7 +86,7 @@ class LoopEmitter:
         return max((d for d, scope in enumerate(self.scopes) if scope.guard), default=0)
 
     def let(self, expression: str, *, loads: bool = False) -> str:
-        """A name for a value, computed once, as far out as its names allow; a load stays inside the branch that guards it."""
+        """A name for a value, computed once, as far out as its names allow; a load stays in its guarded branch."""
         if ATOM.fullmatch(expression):
             return expression
         depth = max(self.depth(expression), self._guard() if loads else 0)
@@ -201,7 +193,7 @@ class LoopEmitter:
         match node.op.kind:
             case Kind.ELEMENTWISE:
                 operands = [self.element(x, aligned(index, x.shape)) for x in node.inputs]
-                return self.let(_elementwise(node, operands))
+                return self.let(elementwise(node, operands))
             case Kind.REDUCE:
                 return self._reduced(node, index)
         if node.op.name == "reshape":
@@ -297,7 +289,7 @@ class LoopEmitter:
 
 
 def put(place: Sequence[str], group: Sequence[int], i: str) -> list[str]:
-    """An index with `i` walking all axes of a group: the others of the group stay at 0, row-major order does the rest."""
+    """An index with `i` walking all axes of a group: all but the last stay at 0, row-major order does the rest."""
     result = list(place)
     result[group[-1]] = i
     return result
@@ -309,61 +301,12 @@ def aligned(index: Index, shape: Shape) -> list[str]:
     return ["0" if is_one(d) else i for i, d in zip(tail, shape, strict=True)]
 
 
-def grouping(text: str) -> str:
-    """`text` in parentheses unless it is an atom."""
-    return text if ATOM.fullmatch(text) else f"({text})"
-
-
-def _elementwise(node: Node, operands: list[str]) -> str:
-    """An elementwise op on the texts of its operands."""
-    expression = node.op.expression
-    if node.dtype == "int64" and expression in WRAPPING:  # signed overflow is undefined to the compiler, but wraps in NumPy
-        return f"int64({WRAPPING[expression].format(*(f'uint64({x})' for x in operands))})"
-    return narrowed(expression.format(*operands, T=constructor(node.dtype)), node.dtype)
-
-
-def plus(a: str, b: str, dtype: str) -> str:
-    """a + b in a dtype, in the order given; integers wrap."""
-    return f"{a} + {b}" if dtype in dtypes.FLOATING else f"accumulate({a}, {b})"
-
-
-def narrowed(expression: str, dtype: str) -> str:
-    """An arithmetic expression back in its dtype, where the arithmetic of small integers widens."""
-    plain = dtype in EXACT_WIDTH or re.fullmatch(rf"{dtype}\(\w+\)", expression)
-    return expression if plain else f"{dtype}({expression})"
-
-
-def is_sum(node: Node) -> bool:
-    """Whether a reduction adds floating-point numbers, so that its order matters."""
-    return node.op.combine == "{a} + {b}" and node.inputs[0].dtype in dtypes.FLOATING
-
-
-def initial(node: Node) -> str:
-    """The neutral element of a reduction."""
-    return node.op.init.format(T=constructor(node.inputs[0].dtype))
-
-
-def combined(node: Node, a: str, b: str, *, reorder: bool = False) -> str:
-    """Two partial results combined; `reorder` lets the compiler vectorise a sum within one leaf of its tree."""
-    if reorder and is_sum(node):
-        return f"accumulate({a}, {b})"
-    dtype = node.inputs[0].dtype
-    if node.op.combine == "{a} + {b}":
-        return plus(a, b, dtype)
-    return narrowed(node.op.combine.format(a=a, b=b, T=constructor(dtype)), dtype)
-
-
 class NodeEmitter:
     """The emitter as one node's index map sees it (see `dlc.ops.definition.Emitter`)."""
 
     def __init__(self, loops: LoopEmitter, node: Node) -> None:
         self._loops = loops
         self._node = node
-
-    @property
-    def operands(self) -> int:
-        """How many operands there are."""
-        return len(self._node.inputs)
 
     @property
     def operands(self) -> int:
@@ -379,10 +322,6 @@ class NodeEmitter:
         """The shape of an operand."""
         shape: Shape = self._node.inputs[operand].shape
         return shape
-
-    def dtype(self, operand: int) -> str:
-        """The dtype of an operand."""
-        return self._node.inputs[operand].dtype
 
     def load(self, operand: int, index: Index) -> str:
         """The element of an operand."""
@@ -441,16 +380,3 @@ class NodeEmitter:
     def check(self, condition: str, index: str, extent: str) -> None:
         """Report an index that is out of range."""
         self._loops.check(self._node, condition, index, extent)
-
-
-def bare(text: str) -> str:
-    """`text` without one pair of parentheses around all of it, and without terms that add or multiply nothing."""
-    text = text.replace("(0 + ", "(").replace(" * 1)", ")")
-    while text.startswith("(") and text.endswith(")"):
-        level = 0
-        for at, c in enumerate(text):
-            level += (c == "(") - (c == ")")
-            if level == 0 and at < len(text) - 1:
-                return text
-        text = text[1:-1]
-    return text

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dlc.backends.axes import Reach, grouped, is_one, merged, reach
-from dlc.backends.contractions import CONTRACTIONS
-from dlc.backends.emitter import LoopEmitter, combined, constructor, initial, is_sum, literal, plus, put
+from dlc.backends.contractions import matmul
+from dlc.backends.convolutions import conv2d, conv2d_data_gradient, conv2d_weight_gradient
+from dlc.backends.emitter import LoopEmitter, put
+from dlc.backends.expressions import combined, constructor, initial, is_sum, literal, plus
 from dlc.backends.nests import nest, store
 from dlc.dims import DimLike, product
 from dlc.errors import UnsupportedError
@@ -89,7 +91,7 @@ def _recipe(node: Node, heavy: Node | None) -> Recipe:
         case Kind.REDUCE:
             return _reduction
         case Kind.CONTRACT if root.op.name in CONTRACTIONS:
-            return CONTRACTIONS[root.op.name]  # type: ignore[no-any-return]
+            return CONTRACTIONS[root.op.name]
         case Kind.OPAQUE if root.op.name in OPAQUE:
             return OPAQUE[root.op.name]
         case Kind.ELEMENTWISE | Kind.VIEW | Kind.INDEX | Kind.FUSED:
@@ -127,7 +129,7 @@ def _map(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[
 
 
 def _reduction(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
-    """Row by row where a reduced axis is innermost in memory; else whole rows are combined into a row of accumulators."""
+    """Row by row where a reduced axis is innermost in memory; else rows are combined into a row of accumulators."""
     heavy = node if node.op.kind is Kind.REDUCE else heavy_node(node.attrs["body"])
     assert heavy is not None
     x, axes = heavy.inputs[0], heavy.attrs["axes"]
@@ -220,4 +222,10 @@ def _take_adjoint(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: 
                 k.line(f"{place} = {plus(place, added, node.dtype)}")
 
 
+CONTRACTIONS: dict[str, Recipe] = {
+    "matmul": matmul,
+    "conv2d": conv2d,
+    "conv2d_data_gradient": conv2d_data_gradient,
+    "conv2d_weight_gradient": conv2d_weight_gradient,
+}
 OPAQUE: dict[str, Recipe] = {"take_adjoint": _take_adjoint}

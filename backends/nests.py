@@ -12,7 +12,14 @@ from dlc.ir import Node
 class nest:
     """Independent loops over groups of axes, one inside the other; gives the index inside them."""
 
-    def __init__(self, k: LoopEmitter, index: list[str], groups: Sequence[Sequence[int]], shape: Sequence[DimLike], independent: bool = True) -> None:
+    def __init__(
+        self,
+        k: LoopEmitter,
+        index: list[str],
+        groups: Sequence[Sequence[int]],
+        shape: Sequence[DimLike],
+        independent: bool = True,
+    ) -> None:
         self.k, self.index, self.groups, self.shape, self.independent = k, index, groups, shape, independent
         self.open: list[object] = []
 

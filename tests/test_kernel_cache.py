@@ -40,7 +40,7 @@ PROGRAM = textwrap.dedent(
     args = np.array([2, 0, 2, 0, 3, 0, 0, 5], np.int64)
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)(bases.ctypes.data, args.ctypes.data)
     assert result.tolist() == [0, 1, 4, 9, 16], result
-    print(c.compiled, "numba" in sys.modules)
+    print(c.compiled(), "numba" in sys.modules)
     """
 )
 
@@ -112,7 +112,11 @@ def test_a_damaged_entry_is_not_used(folder: Path, damage: str) -> None:
     if damage == "another's":  # a valid entry under a wrong name
         store.write("b" * 64, b"other code")
         whole = (folder / f"{'b' * 64}.o").read_bytes()
-    path.write_bytes({"truncated": whole[:-1], "flipped": whole[:-1] + b"X", "empty": b"", "foreign": b"\x7fELF" + whole}.get(damage, whole))
+    path.write_bytes(
+        {"truncated": whole[:-1], "flipped": whole[:-1] + b"X", "empty": b"", "foreign": b"\x7fELF" + whole}.get(
+            damage, whole
+        )
+    )
     with pytest.warns(DlcWarning, match="damaged"):
         assert ObjectCache().read(KEY) is None
 
@@ -159,13 +163,18 @@ def test_the_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_keys_tell_sources_and_machines_apart() -> None:
     host = ("cpu", "+a,-b")
-    keys = {source_key("one", host), source_key("two", host), source_key("one", ("cpu", "+a,+b")), source_key("one", ("other", "+a,-b"))}
+    keys = {
+        source_key("one", host),
+        source_key("two", host),
+        source_key("one", ("cpu", "+a,+b")),
+        source_key("one", ("other", "+a,-b")),
+    }
     assert len(keys) == 4
 
 
 def test_equal_sources_are_compiled_once(folder: Path) -> None:
     source = emit_kernel(dlc.ceil(dlc.input("x", ("N",))).node).source + "# a source of this test alone\n"
-    before = compile_module.compiled
+    before = compile_module.compiled()
     first, second = compile_module.compile_kernels([source, source])
-    assert first == second and compile_module.compiled == before + 1
-    assert compile_module.compile_kernels([source]) == [first] and compile_module.compiled == before + 1
+    assert first == second and compile_module.compiled() == before + 1
+    assert compile_module.compile_kernels([source]) == [first] and compile_module.compiled() == before + 1

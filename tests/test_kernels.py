@@ -43,7 +43,9 @@ def run(
     for i, t in enumerate(types):
         shape = tuple(evaluate(d, bindings or {}) for d in t.shape)
         guarded = np.full(math.prod(shape) + 16, 77, t.dtype)  # a margin shows stray stores
-        results.append(operands[in_place[i]] if in_place and i in in_place else guarded[: math.prod(shape)].reshape(shape))
+        results.append(
+            operands[in_place[i]] if in_place and i in in_place else guarded[: math.prod(shape)].reshape(shape)
+        )
     status = np.zeros(8, np.int64)
     buffers = [*operands, *results]
     bases = np.array([status.ctypes.data, 0, *(b.ctypes.data - 8 for b in buffers)], np.int64)
@@ -155,7 +157,9 @@ def test_broadcasting_in_every_direction_and_views_inside() -> None:
     close(found, (values[0] + values[1]) * values[2] - values[3].transpose(2, 1, 0)[:, ::-1])
 
 
-@pytest.mark.parametrize("source, target", [((6, 4), (3, 8)), ((2, 3, 4), (6, 2, 2)), ((4, 1, 6), (4, 6)), ((0, 3), (3, 0)), ((1, 1), ())])
+@pytest.mark.parametrize(
+    "source, target", [((6, 4), (3, 8)), ((2, 3, 4), (6, 2, 2)), ((4, 1, 6), (4, 6)), ((0, 3), (3, 0)), ((1, 1), ())]
+)
 def test_reshapes_of_computed_values(source: tuple[int, ...], target: tuple[int, ...]) -> None:
     x = dlc.input("x", source)
     value = rng(*source)
@@ -185,14 +189,37 @@ def test_the_smallest_integer_by_minus_one() -> None:
     assert q.tolist() == [-(2**31), 0] and r.tolist() == [0, 0]
 
 
-SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 3.4e38, -3.4e38, 88.7, -103.9, 0.5, -2.5, 1.0], "float32")
+FUNCTIONS = [
+    "exp",
+    "log",
+    "tanh",
+    "erf",
+    "sigmoid",
+    "sqrt",
+    "expm1",
+    "log1p",
+    "sin",
+    "cos",
+    "floor",
+    "ceil",
+    "sign",
+    "relu",
+    "isnan",
+    "isfinite",
+    "abs",
+]
+SPECIAL = np.array(
+    [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 3.4e38, -3.4e38, 88.7, -103.9, 0.5, -2.5, 1.0], "float32"
+)
 
 
-@pytest.mark.parametrize("name", ["exp", "log", "tanh", "erf", "sigmoid", "sqrt", "expm1", "log1p", "sin", "cos", "floor", "ceil", "sign", "relu", "isnan", "isfinite", "abs"])  # fmt: skip
+@pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_functions_agree_with_float64_to_a_few_ulps(name: str, dtype: str) -> None:
     op = CATALOGUE[name]
-    x = np.concatenate([SPECIAL, np.linspace(-9, 9, 2001), np.linspace(-110, 90, 997), np.exp(np.linspace(-100, 80, 500))]).astype(dtype)
+    x = np.concatenate(
+        [SPECIAL, np.linspace(-9, 9, 2001), np.linspace(-110, 90, 997), np.exp(np.linspace(-100, 80, 500))]
+    ).astype(dtype)
     (found,), _ = run(op(dlc.input("x", x.shape, dtype)).node, [x])
     with np.errstate(all="ignore"):
         wanted = op.reference(x.astype(np.float64))
@@ -203,11 +230,15 @@ def test_functions_agree_with_float64_to_a_few_ulps(name: str, dtype: str) -> No
     np.testing.assert_array_equal(np.isnan(found), np.isnan(rounded))
     np.testing.assert_array_equal(found[np.isinf(rounded)], rounded[np.isinf(rounded)])
     finite = np.isfinite(rounded)
-    ulps = np.abs(found[finite].astype(np.float64) - wanted[finite]) / np.spacing(np.abs(rounded[finite])).astype(np.float64)
+    ulps = np.abs(found[finite].astype(np.float64) - wanted[finite]) / np.spacing(np.abs(rounded[finite])).astype(
+        np.float64
+    )
     assert ulps.max() <= 4, (x[finite][ulps.argmax()], ulps.max())
 
 
-@pytest.mark.parametrize("name", ["maximum", "minimum", "floor_divide", "remainder", "pow", "masked_multiply", "divide"])
+@pytest.mark.parametrize(
+    "name", ["maximum", "minimum", "floor_divide", "remainder", "pow", "masked_multiply", "divide"]
+)
 def test_pairs_of_special_values(name: str) -> None:
     a, b = (x.ravel().copy() for x in np.meshgrid(SPECIAL, SPECIAL))
     op = CATALOGUE[name]
@@ -256,7 +287,10 @@ def test_reductions_with_producer_and_epilogue(name: str, axes: tuple[int, ...])
         np.testing.assert_allclose(found, np.sqrt(np.abs(wanted)) * 0.5, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape, axes", [((3, 20000), (1,)), ((20000, 3), (0,)), ((700, 600), (0,)), ((2, 3, 5000), (0, 2)), ((1, 9000), (0, 1))])
+@pytest.mark.parametrize(
+    "shape, axes",
+    [((3, 20000), (1,)), ((20000, 3), (0,)), ((700, 600), (0,)), ((2, 3, 5000), (0, 2)), ((1, 9000), (0, 1))],
+)
 def test_long_sums_are_trees(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     value = np.abs(rng(*shape)) + 1
     node = CATALOGUE["sum"](dlc.input("x", shape), axes=axes).node
@@ -317,19 +351,24 @@ def test_softmax_in_one_body_is_not_computed_twice_a_row() -> None:
 # ---------------------------------------------------------------- contractions
 
 
-@pytest.mark.parametrize("m, k, n", [(1, 7, 5), (5, 1, 3), (6, 9, 1), (1, 1, 1), (37, 70, 300), (5, 3000, 6), (0, 3, 2), (3, 0, 2), (2, 3, 0)])
+SIZES = [(1, 7, 5), (5, 1, 3), (6, 9, 1), (1, 1, 1), (37, 70, 300), (5, 3000, 6), (0, 3, 2), (3, 0, 2), (2, 3, 0)]
+
+
+@pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
-def test_matrix_products_of_every_orientation(m: int, k: int, n: int, transposed: str) -> None:
-    a = dlc.input("a", (k, m) if "a" in transposed else (m, k))
-    b = dlc.input("b", (n, k) if "b" in transposed else (k, n))
-    bias = dlc.input("bias", (n,))
-    left = dlc.matrix_transpose(a) if "a" in transposed else a
-    right = dlc.matrix_transpose(b) if "b" in transposed else b
-    values = rng(*a.shape), rng(*b.shape, seed=1), rng(n, seed=2)  # type: ignore[arg-type]
-    (found,), _ = run(fused([a, b, bias], [dlc.relu(left @ right + bias)]), values)
-    x, y = (v.T if c in transposed else v for v, c in zip(values, "ab", strict=False))
-    wanted = np.maximum(x.astype(np.float64) @ y.astype(np.float64) + values[2], 0)
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * math.sqrt(k + 1))
+def test_matrix_products_of_every_orientation(transposed: str, named: bool) -> None:
+    for m, k, n in SIZES if named else [(2, 7, 3), (1, 9, 20), (6, 5, 1)]:
+        rows, inner, columns = ("M", "K", "N") if named else (m, k, n)
+        a = dlc.input("a", (inner, rows) if "a" in transposed else (rows, inner))
+        b = dlc.input("b", (columns, inner) if "b" in transposed else (inner, columns))
+        bias = dlc.input("bias", (columns,))
+        left = dlc.matrix_transpose(a) if "a" in transposed else a
+        right = dlc.matrix_transpose(b) if "b" in transposed else b
+        x, y, z = rng(m, k), rng(k, n, seed=1), rng(n, seed=2)
+        stored = [x.T if "a" in transposed else x, y.T if "b" in transposed else y, z]
+        (found,), _ = run(fused([a, b, bias], [dlc.relu(left @ right + bias)]), stored, {"M": m, "K": k, "N": n})
+        wanted = np.maximum(x.astype(np.float64) @ y.astype(np.float64) + z, 0)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * math.sqrt(k + 1))
 
 
 def test_products_of_stacks_with_operands_computed_on_the_way() -> None:
@@ -337,7 +376,9 @@ def test_products_of_stacks_with_operands_computed_on_the_way() -> None:
     y = CATALOGUE["matmul"](dlc.relu(a) * s, dlc.matrix_transpose(b))
     values = rng(3, 2, 6, 9), rng(3, 2, 5, 9, seed=1), rng(3, 2, 1, 1, seed=2)
     (found,), _ = run(fused([a, b, s], [y]), values, {"B": 3})
-    np.testing.assert_allclose(found, (np.maximum(values[0], 0) * values[2]) @ values[1].swapaxes(2, 3), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found, (np.maximum(values[0], 0) * values[2]) @ values[1].swapaxes(2, 3), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_infinities_do_not_leak_into_other_sums() -> None:
@@ -349,8 +390,12 @@ def test_infinities_do_not_leak_into_other_sums() -> None:
         np.testing.assert_array_equal(np.isfinite(found), np.isfinite(a @ b))
 
 
-@pytest.mark.parametrize("images, channels, filters, height, width, size", [(2, 3, 5, 9, 300, 3), (1, 70, 6, 5, 5, 1), (3, 2, 130, 4, 7, 2)])
-def test_convolutions_with_bias_over_several_blocks(images: int, channels: int, filters: int, height: int, width: int, size: int) -> None:
+@pytest.mark.parametrize(
+    "images, channels, filters, height, width, size", [(2, 3, 5, 9, 300, 3), (1, 70, 6, 5, 5, 1), (3, 2, 130, 4, 7, 2)]
+)
+def test_convolutions_with_bias_over_several_blocks(
+    images: int, channels: int, filters: int, height: int, width: int, size: int
+) -> None:
     x, w = dlc.input("x", ("N", channels, height, width)), dlc.input("w", (filters, channels, size, size))
     bias, scale = dlc.input("bias", (filters, 1, 1)), dlc.input("scale", (height, 1))
     y = dlc.conv2d(x, w, padding=(size // 2, size // 2)) if size % 2 else dlc.conv2d(x, w, padding="same")
@@ -397,7 +442,21 @@ def test_sources_hold_no_text_of_the_user() -> None:
     x, y = dlc.input(evil, ("EvilDim", 3)), dlc.input("__class__", ("EvilDim", 3))
     source = emit_kernel(fused([x, y], [dlc.relu(x) / y])).source
     words = set(re.findall(r"[A-Za-z_]+", source))
-    assert words <= {"def", "kernel", "bases", "args", "p", "n", "i", "t", "pointer_float", "for", "in", "independent", "relu"}
+    assert words <= {
+        "def",
+        "kernel",
+        "bases",
+        "args",
+        "p",
+        "n",
+        "i",
+        "t",
+        "pointer_float",
+        "for",
+        "in",
+        "independent",
+        "relu",
+    }
 
 
 def test_an_unknown_op_says_so() -> None:
@@ -425,7 +484,9 @@ def test_inner_loops_are_vector_code() -> None:
     adam = fused([p, m, v, g, rate, decay, epsilon], [p - rate * m2 / (dlc.sqrt(v2) + epsilon), m2, v2])
     found = vectors(adam)  # ten pointers, more than LLVM would check for overlap
     assert "vsqrtps" in found and "vfmadd" in found and "vdivps" in found
-    assert "vaddps" in vectors(CATALOGUE["sum"](x, axes=(1,)).node) and "vaddps" in vectors(CATALOGUE["sum"](x, axes=(0,)).node)
+    assert "vaddps" in vectors(CATALOGUE["sum"](x, axes=(1,)).node) and "vaddps" in vectors(
+        CATALOGUE["sum"](x, axes=(0,)).node
+    )
     assert "vmaxps" in vectors(CATALOGUE["max"](x, axes=(1,)).node)
     assert "vfmadd" in vectors(fused([x], [dlc.tanh(x) + dlc.erf(x)]))
     assert "vfmadd" in vectors((x @ dlc.input("w", (64, 32))).node)

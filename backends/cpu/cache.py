@@ -16,6 +16,7 @@ from pathlib import Path
 from dlc.errors import DlcWarning
 
 MAGIC = b"dlc-object-1\n"
+CODE = ("prelude", "arithmetic", "vector_math", "philox", "control", "lower", "compile")  # what shapes object code
 DIGEST = hashlib.sha256().digest_size
 _warned: set[str] = set()
 
@@ -32,7 +33,7 @@ def source_key(source: str, host: tuple[str, str]) -> str:
 @cache
 def _toolchain() -> tuple[str, ...]:
     here = Path(__file__).parent
-    own = tuple((here / f"{name}.py").read_text() for name in ("prelude", "vector_math", "control", "lower", "compile"))
+    own = tuple((here / f"{name}.py").read_text() for name in CODE)
     versions = (platform.python_version(), *(version(name) for name in ("numba", "llvmlite")))
     return (*own, *versions, sys.platform, platform.machine())
 
@@ -80,7 +81,9 @@ class ObjectCache:
             return None
         path = self.folder / f"{key}.o"
         try:
-            with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            with open(
+                os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb"
+            ) as file:
                 reason = _untrusted(os.fstat(file.fileno()))
                 data = b"" if reason else file.read()
         except FileNotFoundError:
@@ -110,7 +113,7 @@ class ObjectCache:
                 os.unlink(temporary)
                 raise
         except OSError as error:
-            _warn(f"a compiled kernel could not be written to {self.folder} ({error.strerror}); each process compiles its own")
+            _warn(f"a compiled kernel could not be written to {self.folder} ({error.strerror})")
 
 
 def _seal(key: str, image: bytes) -> bytes:
@@ -119,7 +122,7 @@ def _seal(key: str, image: bytes) -> bytes:
 
 
 def _untrusted(status: os.stat_result, folder: bool = False) -> str | None:
-    """Why a file or folder could have been changed by others; None where it could not. Windows keeps profiles apart itself."""
+    """Why a file or folder could have been changed by others; None where it could not (Windows guards profiles)."""
     if sys.platform == "win32":
         return None
     what = "the cache folder" if folder else "it"

@@ -1,4 +1,4 @@
-"""From kernel sources to native addresses: Numba types and lowers, LLVM optimises for this machine, a cache keeps the object code.
+"""From kernel sources to native addresses: Numba types and lowers, LLVM optimises for this machine, a cache keeps them.
 
 Only the front half of Numba runs, and only for sources that the cache does not hold: bytecode, types, LLVM IR. The
 module then goes through one LLVM pipeline with the vectoriser on, and the object code that comes out is loaded by
@@ -17,7 +17,7 @@ from dlc.backends.cpu.cache import ObjectCache, source_key
 ENTRY = "dlc_{}"
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
-compiled = 0  # kernels compiled by this process, as opposed to loaded
+_compiled: set[str] = set()
 
 
 def compile_kernels(sources: Sequence[str]) -> list[int]:
@@ -25,7 +25,6 @@ def compile_kernels(sources: Sequence[str]) -> list[int]:
 
     Compiles what neither this process nor the cache on disk has yet. Thread-safe.
     """
-    global compiled
     with _lock:
         store = ObjectCache()
         for source in dict.fromkeys(sources):
@@ -36,10 +35,15 @@ def compile_kernels(sources: Sequence[str]) -> list[int]:
             image = store.read(key)
             if image is None:
                 image = object_code(source, entry)
-                compiled += 1
+                _compiled.add(source)
                 store.write(key, image)
             _addresses[source] = _load(image, entry)
         return [_addresses[source] for source in sources]
+
+
+def compiled() -> int:
+    """How many kernels this process has compiled, as opposed to loaded from the cache."""
+    return len(_compiled)
 
 
 @cache
@@ -69,7 +73,9 @@ def _machine() -> Any:
     binding.initialize_native_asmprinter()
     name, features = host()
     target = binding.Target.from_triple(binding.get_process_triple())
-    return target.create_target_machine(cpu=name, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True)
+    return target.create_target_machine(
+        cpu=name, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
 
 
 def _load(image: bytes, entry: str) -> int:

@@ -13,7 +13,7 @@ from numba.core import compiler, cpu, fastmathpass, funcdesc, lowering, typed_pa
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.typing.context import BaseContext
 
-from dlc.backends.cpu import control  # noqa: F401 - enters the names of the dispatcher
+from dlc.backends.cpu import arithmetic, control  # noqa: F401 - they enter their names
 from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, LOWERING, NAMES, TYPING
 
 POINTER = types.CPointer(types.int64)
@@ -26,7 +26,7 @@ def lowered(source: str, entry: str) -> str:
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     try:
         exec(compile(source, filename, "exec"), scope)
-        flags = compiler.Flags()
+        flags: Any = compiler.Flags()
         flags.error_model = "numpy"
         flags.fastmath = cpu.FastMathOptions({"contract"})
         flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
@@ -44,7 +44,7 @@ def lowered(source: str, entry: str) -> str:
     return str(module)
 
 
-class KernelTyping(BaseContext):  # type: ignore[misc]
+class KernelTyping(BaseContext):
     """Python's own operators and the prelude, none of NumPy's; an operator on given types is looked up once."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class KernelTyping(BaseContext):  # type: ignore[misc]
         return self._resolved[key]
 
 
-class KernelTarget(cpu.CPUContext):  # type: ignore[misc]
+class KernelTarget(cpu.CPUContext):
     """Numba's CPU target without its run-time library and the parts of Python that kernels do not use."""
 
     def load_additional_registries(self) -> None:
@@ -88,7 +88,7 @@ def contexts() -> tuple[KernelTyping, KernelTarget]:
     return typing, KernelTarget(typing)
 
 
-class FrontHalf(compiler.CompilerBase):  # type: ignore[misc]
+class FrontHalf(compiler.CompilerBase):
     """Numba's pipeline up to LLVM IR, without the passes for what kernels never use."""
 
     def define_pipelines(self) -> list[Any]:
@@ -107,7 +107,7 @@ class FrontHalf(compiler.CompilerBase):  # type: ignore[misc]
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class LowerToModule(LoweringPass):  # type: ignore[misc]
+class LowerToModule(LoweringPass):
     """Lower typed Numba IR to an LLVM module, and stop there."""
 
     _name = "lower_to_module"
@@ -120,7 +120,14 @@ class LowerToModule(LoweringPass):  # type: ignore[misc]
         context = state.targetctx
         library = Library("kernel", context.codegen())
         described = funcdesc.PythonFunctionDescriptor.from_specialized_function(
-            state.func_ir, state.typemap, state.return_type, state.calltypes, mangler=context.mangler, inline=False, noalias=False, abi_tags=(),
+            state.func_ir,
+            state.typemap,
+            state.return_type,
+            state.calltypes,
+            mangler=context.mangler,
+            inline=False,
+            noalias=False,
+            abi_tags=(),
         )
         with context.push_code_library(library):
             lowering.Lower(context, library, described, state.func_ir, metadata=state.metadata).lower()
@@ -164,7 +171,7 @@ def _add_entry(module: Any, inner: Any, entry: str) -> None:
 # ---------------------------------------------------------------- loops
 
 
-class DistinctNode(MDValue):  # type: ignore[misc]
+class DistinctNode(MDValue):
     """A metadata node with an identity of its own, whose first operand is itself where LLVM asks for that."""
 
     def __init__(self, module: Any, values: Any, of_itself: bool) -> None:
