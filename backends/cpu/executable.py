@@ -52,7 +52,7 @@ class Memory(NamedTuple):
 
 
 class Bound:
-    """A program under one binding of the named dims: arguments, shapes of outputs, and a pool of memory."""
+    """A program under one binding of the named dims: arguments, offsets and shapes of outputs."""
 
     def __init__(self, executable: CpuExecutable, bindings: Mapping[str, int]) -> None:
         plan = executable.plan
@@ -63,22 +63,6 @@ class Bound:
         self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data, _data_field(), *arrays], np.int64)
         self.head_address = self.head.ctypes.data
         self.outputs = [(_shape(n.type, bindings), np.dtype(n.type.dtype)) for n in graph.outputs]
-        self._executable = executable
-        self._pool: list[Memory] = []
-
-    def take(self) -> Memory:
-        """Memory that no other call is using."""
-        try:
-            memory = self._pool.pop()
-        except IndexError:
-            memory = self._executable.new_memory(self.arena.peak)
-        if self._executable.poison:
-            memory.arena.view(np.uint8)[...] = 0xFF
-        return memory
-
-    def give_back(self, memory: Memory) -> None:
-        """Let the next call use it."""
-        self._pool.append(memory)
 
 
 def _shape(type: TensorType, bindings: Mapping[str, int]) -> tuple[int, ...]:
@@ -113,6 +97,7 @@ class CpuExecutable:
         self._pack_inputs = struct.Struct(f"{len(graph.inputs)}q").pack_into
         self._pack_outputs = struct.Struct(f"{len(graph.outputs)}q").pack_into
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Bound] = OrderedDict()
+        self._pool: list[Memory] = []  # memory that no call is using, for all bindings
         self._last: tuple[Mapping[str, int] | None, Bound | None] = (None, None)
 
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
@@ -126,7 +111,7 @@ class CpuExecutable:
         last, bound = self._last
         if last is not bindings or bound is None:
             bound = self._bind(bindings)
-        memory = bound.take()
+        memory = self._take(bound.arena.peak)
         arrays = [a if a.flags.carray else np.array(a, order="C") for a in inputs]  # C-ordered and aligned
         results = [np.empty(shape, dtype) for shape, dtype in bound.outputs]
         self._pack_inputs(memory.bases, 8 * FIRST, *map(id, arrays))
@@ -135,9 +120,9 @@ class CpuExecutable:
         if self._can_fail and memory.status[0]:
             report = memory.status.tolist()
             memory.status[0] = 0
-            bound.give_back(memory)
+            self._pool.append(memory)
             raise self._error(*report[1:5])
-        bound.give_back(memory)
+        self._pool.append(memory)
         for state in self._updated:
             state.version += 1
         return tuple(results)
@@ -151,7 +136,19 @@ class CpuExecutable:
         self._last = (bindings, bound)
         return bound
 
-    def new_memory(self, nbytes: int) -> Memory:
+    def _take(self, nbytes: int) -> Memory:
+        """Memory that no other call is using; one that is too small makes room for a larger one."""
+        try:
+            memory = self._pool.pop()
+            if len(memory.arena) < nbytes:
+                memory = self._new_memory(nbytes)
+        except IndexError:
+            memory = self._new_memory(nbytes)
+        if self.poison:
+            memory.arena[...] = 0xFF
+        return memory
+
+    def _new_memory(self, nbytes: int) -> Memory:
         """An arena of `nbytes`, and bases that hold every address that is the same at each call."""
         arena, status = aligned_empty((nbytes,), "uint8"), np.zeros(STATUS_WORDS, np.int64)
         bases = (ctypes.c_int64 * self.plan.bases)()
