@@ -1,5 +1,6 @@
 """The examples run as they are, each in a process and folder of its own, and print what they promise."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -7,11 +8,15 @@ import sys
 
 import pytest
 
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+ROOT = pathlib.Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "DLC_CHECK": "0"}  # as users run them: without checks
 
 
 def run_example(name: str, folder: pathlib.Path) -> str:
-    done = subprocess.run([sys.executable, str(EXAMPLES / name)], cwd=folder, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], cwd=folder, capture_output=True, text=True, timeout=600, env=ENVIRONMENT
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -43,6 +48,7 @@ def test_write_a_pass(tmp_path: pathlib.Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        env=ENVIRONMENT,
     )
     assert "1 passed" in done.stdout, done.stdout[-2000:]
 
