@@ -32,7 +32,11 @@ def merge_scans(graph: Graph) -> Graph:
         return graph
 
     def transform(node: Node, operands: tuple[Node, ...]) -> Node:
-        return make_node(SCAN, operands, {**node.attrs, "body": bodies[node]}) if node in bodies else same_op(node, operands)
+        return (
+            make_node(SCAN, operands, {**node.attrs, "body": bodies[node]})
+            if node in bodies
+            else same_op(node, operands)
+        )
 
     return graph.rebuild(transform)
 

@@ -131,7 +131,9 @@ def expected(name: str, dtype: str) -> list[Array]:
     found: list[Array] = []
     for narrow in cases(CATALOGUE[name], dtype):
         wide = Case(CATALOGUE[name], narrow.sample, "float64")
-        found += evaluated(wide.inputs, wide.outputs, [a.astype(b.dtype) for a, b in zip(narrow.arrays, wide.arrays, strict=True)])
+        found += evaluated(
+            wide.inputs, wide.outputs, [a.astype(b.dtype) for a, b in zip(narrow.arrays, wide.arrays, strict=True)]
+        )
     return found
 
 
@@ -230,7 +232,23 @@ def special_values(dtype: str, op: Op) -> Array:
         return np.array([0, 1, 2, 3, 100, info.max, info.max - 1, info.min, info.min + 1], dtype)
     info = np.finfo(dtype)
     large = 100.0 if op.name in ("sin", "cos") else float(info.max)
-    values = [0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -1.0, 0.5, 2.0, -3.0, 1e-3, -1e-3, large, -large, float(info.tiny)]
+    values = [
+        0.0,
+        -0.0,
+        np.nan,
+        np.inf,
+        -np.inf,
+        1.0,
+        -1.0,
+        0.5,
+        2.0,
+        -3.0,
+        1e-3,
+        -1e-3,
+        large,
+        -large,
+        float(info.tiny),
+    ]
     return np.array(values, dtype)
 
 
@@ -296,7 +314,9 @@ def test_an_index_out_of_range_is_reported(op: Op, backend: str) -> None:
             continue
         program = dlc.compile(Graph(tuple(t.node for t in case.inputs), tuple(t.node for t in case.outputs)), backend)
         program(*case.arrays)
-        wrong = [200] if case.arrays[indices].dtype.kind == "u" else [200 if case.arrays[indices].itemsize > 1 else 100, -1]
+        wrong = (
+            [200] if case.arrays[indices].dtype.kind == "u" else [200 if case.arrays[indices].itemsize > 1 else 100, -1]
+        )
         for index in wrong:
             bad = [a.copy() for a in case.arrays]
             bad[indices].flat[-1] = index
@@ -310,5 +330,3 @@ def test_a_reference_that_raises_names_the_line() -> None:
     picked = dlc.take([1.0, 2.0], index)
     with pytest.raises(DlcError, match=r"test_catalogue\.py:\d+"):
         dlc.compile(dlc.graph([index], [picked]), "reference")(np.int32(2))
-
-

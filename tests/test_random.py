@@ -79,8 +79,12 @@ def test_backends_draw_the_same_bits() -> None:
 def test_every_step_seed_and_site_draws_anew() -> None:
     program = dlc.compile(dlc.graph([], [dlc.uniform((8,), site=1), dlc.uniform((8,), site=2)]), "reference", seed=5)
     (a, b), (c, _) = program(), program()
-    (again, _) = dlc.compile(dlc.graph([], [dlc.uniform((8,), site=1), dlc.uniform((8,), site=2)]), "reference", seed=5)()
-    (other, _) = dlc.compile(dlc.graph([], [dlc.uniform((8,), site=1), dlc.uniform((8,), site=2)]), "reference", seed=6)()
+    (again, _) = dlc.compile(
+        dlc.graph([], [dlc.uniform((8,), site=1), dlc.uniform((8,), site=2)]), "reference", seed=5
+    )()
+    (other, _) = dlc.compile(
+        dlc.graph([], [dlc.uniform((8,), site=1), dlc.uniform((8,), site=2)]), "reference", seed=6
+    )()
     np.testing.assert_array_equal(a, again)
     assert all(not np.array_equal(a, x) for x in (b, c, other))
 

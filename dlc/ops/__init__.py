@@ -10,6 +10,7 @@ from dlc.ops.composed import (
     log_softmax,
     logsumexp,
     max_pool2d,
+    mean,
     silu,
     softmax,
     softplus,
@@ -61,25 +62,9 @@ from dlc.ops.elementwise import (
     tanh,
     where,
 )
-from dlc.ops.index import (
-    arange,
-    concat,
-    fold,
-    full,
-    iota,
-    mean,
-    one_hot,
-    ones,
-    ones_like,
-    pad,
-    size_of,
-    stack,
-    take,
-    take_adjoint,
-    take_along_axis,
-    zeros,
-    zeros_like,
-)
+from dlc.ops.fill import arange, full, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like
+from dlc.ops.gather import take, take_adjoint, take_along_axis
+from dlc.ops.index import concat, fold, pad, stack
 from dlc.ops.leaves import SEED, STEP, TRAINING, constant, input, item, scalar
 from dlc.ops.random import bernoulli, counted_draws, normal, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, sum

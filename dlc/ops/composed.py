@@ -11,12 +11,15 @@ from dlc.dtypes import FLOATING, INTEGER
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import pads_of, pair
+from dlc.ops.definition import located
 from dlc.ops.elementwise import equal, erf, exp, isfinite, log, log1p, maximum, sigmoid, sqrt, tanh, where
 from dlc.ops.elementwise import abs as abs_
-from dlc.ops.index import iota, mean, one_axis, pad, size_of, take_along_axis
+from dlc.ops.fill import iota, size_of
+from dlc.ops.gather import take_along_axis
+from dlc.ops.index import pad
 from dlc.ops.leaves import TRAINING, scalar
 from dlc.ops.random import bernoulli
-from dlc.ops.reduce import Axis, normalized_axes, without
+from dlc.ops.reduce import Axis, normalized_axes, one_axis, without
 from dlc.ops.reduce import max as max_
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.tensor import Tensor, wrap
@@ -47,6 +50,7 @@ def _log_sum(e: Tensor, axes: Sequence[int], nothing: float) -> Tensor:
     return where(empty, scalar(nothing, e.dtype), log(where(empty, scalar(1, e.dtype), total)))
 
 
+@located
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """exp(x) over its sum along `axis`, without overflow. Where all of x is -inf (a row masked as a whole) it is 0.
 
@@ -61,6 +65,7 @@ def softmax(x: Any, axis: int = -1) -> Tensor:
     return e / where(equal(total, scalar(0, t.dtype)), scalar(1, t.dtype), total)
 
 
+@located
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """The logarithm of `softmax`, exact where softmax itself would round to 0.
 
@@ -74,6 +79,7 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     return z - _log_sum(exp(z), axes, 0.0)
 
 
+@located
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis` (None: all), without overflow; -inf, with gradient 0, where all of x is -inf.
 
@@ -88,6 +94,7 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return found if keepdims else reshape(found, without(t.shape, axes))
 
 
+@located
 def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "mean") -> Tensor:
     """-log softmax(logits)[target]: logits are floating-point [..., C] with classes on `axis`, targets integers [...].
 
@@ -101,7 +108,9 @@ def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "m
     """
     x, t = _floating(logits, "cross_entropy"), wrap(targets)
     if t.dtype not in INTEGER:
-        raise DTypeError(f"cross_entropy takes integer class numbers as targets, not {t.type}; convert with .astype('int64')")
+        raise DTypeError(
+            f"cross_entropy takes integer class numbers as targets, not {t.type}; convert with .astype('int64')"
+        )
     at = one_axis(axis, x.ndim, "cross_entropy")
     if t.shape != without(x.shape, (at,)):
         raise ShapeError(
@@ -127,6 +136,7 @@ def _reduced(losses: Tensor, reduction: str, name: str) -> Tensor:
 # ---------------------------------------------------------------- activations
 
 
+@located
 def square(x: Any) -> Tensor:
     """x * x.
 
@@ -138,6 +148,7 @@ def square(x: Any) -> Tensor:
     return t * t
 
 
+@located
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x times the normal distribution's cumulative function at x; `approximate="tanh"` takes Hendrycks and Gimpel's form.
 
@@ -155,6 +166,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     raise AttributeValueError(f"gelu: approximate={approximate!r} is unknown; use 'none' or 'tanh'")
 
 
+@located
 def silu(x: Any) -> Tensor:
     """x * sigmoid(x), also called swish.
 
@@ -166,6 +178,7 @@ def silu(x: Any) -> Tensor:
     return t * sigmoid(t)
 
 
+@located
 def softplus(x: Any) -> Tensor:
     """log(1 + exp(x)), without overflow.
 
@@ -180,6 +193,20 @@ def softplus(x: Any) -> Tensor:
 # ---------------------------------------------------------------- moments and norms
 
 
+@located
+def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean over `axis` (None: all) of floating-point numbers; NaN over nothing.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.mean([[1.0, 2.0], [3.0, 4.0]], axis=0)).tolist()
+    [2.0, 3.0]
+    """
+    t = _floating(x, "mean")
+    axes = normalized_axes(axis, t.ndim, "mean")
+    return sum_(t, axis=axes, keepdims=keepdims) / size_of(product(t.shape[a] for a in axes), t.dtype)
+
+
+@located
 def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0.0) -> Tensor:
     """The mean of squared deviations from the mean over `axis` (None: all), the count being lessened by `correction`.
 
@@ -194,6 +221,7 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0
     return squares / (count if correction == 0 else count - float(correction))
 
 
+@located
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, eps: float = 1e-5) -> Tensor:
     """(x - mean) / sqrt(variance + eps) over `axis`, times `weight` plus `bias`, which broadcast.
 
@@ -211,6 +239,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, ep
     return y if bias is None else y + bias
 
 
+@located
 def dropout(x: Any, p: float = 0.5, *, site: int | str | None = None) -> Tensor:
     """In training each element is 0 with probability `p`, else x / (1 - p); otherwise x itself.
 
@@ -248,6 +277,7 @@ def _pooled_windows(x: Any, kernel: Any, stride: Any, padding: Any, dilation: An
     return windows(padded, (2, 3), sizes, strides, gaps)
 
 
+@located
 def max_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Tensor:
     """The maximum over windows of images x[N, C, H, W]; gives [N, C, OH, OW].
 
@@ -262,6 +292,7 @@ def max_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Any = 0, dilati
     return max_(_pooled_windows(t, kernel, stride, padding, dilation, -math.inf, "max_pool2d"), axis=(4, 5))
 
 
+@located
 def avg_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Any = 0) -> Tensor:
     """The mean over windows of images x[N, C, H, W]; padding counts as zeros, also in the number divided by.
 
@@ -278,6 +309,7 @@ def avg_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Any = 0) -> Ten
 # ---------------------------------------------------------------- attention
 
 
+@located
 def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: float | None = None) -> Tensor:
     """softmax(q k^T * scale) v: q[..., T, D], k[..., S, D] and v[..., S, E] give [..., T, E]; scale is 1/sqrt(D).
 

@@ -19,7 +19,9 @@ from dlc.ops.view import broadcast_to, matrix_transpose, reshape
 
 def _matmul_type(a: TensorType, b: TensorType) -> TensorType:
     if a.dtype not in FLOATING or a.dtype != b.dtype:
-        raise DTypeError(f"matmul takes floating-point tensors of one dtype, not {a} and {b}; convert with .astype('float32')")
+        raise DTypeError(
+            f"matmul takes floating-point tensors of one dtype, not {a} and {b}; convert with .astype('float32')"
+        )
     if a.ndim < 2 or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2]:
         raise ShapeError(f"matmul multiplies stacks of matrices of equal batch dims, not {a} and {b}")
     if a.shape[-1] != b.shape[-2]:

@@ -33,19 +33,25 @@ Pads = tuple[Pair, Pair]
 
 def _check_operands(name: str, a: TensorType, b: TensorType) -> None:
     if a.dtype not in FLOATING or a.dtype != b.dtype:
-        raise DTypeError(f"{name} takes floating-point tensors of one dtype, not {a} and {b}; convert with .astype('float32')")
+        raise DTypeError(
+            f"{name} takes floating-point tensors of one dtype, not {a} and {b}; convert with .astype('float32')"
+        )
     if a.ndim != 4 or b.ndim != 4:
         raise ShapeError(f"{name} takes tensors of 4 axes, not {a} and {b}; add an axis with dlc.expand_dims")
 
 
 def _check_attributes(name: str, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> None:
     if min(*stride, *dilation, groups) < 1:
-        raise AttributeValueError(f"{name}: stride {stride}, dilation {dilation} and groups {groups} must be at least 1")
+        raise AttributeValueError(
+            f"{name}: stride {stride}, dilation {dilation} and groups {groups} must be at least 1"
+        )
     if min(min(p) for p in padding) < 0:
         raise AttributeValueError(f"{name}: the padding {padding} must not be negative")
 
 
-def _check_channels(name: str, x: Any, w: Any, channels: DimLike, filters: DimLike, per_group: DimLike, groups: int) -> None:
+def _check_channels(
+    name: str, x: Any, w: Any, channels: DimLike, filters: DimLike, per_group: DimLike, groups: int
+) -> None:
     """Whether the input's channels are `groups` times the kernel's, and the filters divide into groups."""
     if per_group * groups != channels:
         of = "" if groups == 1 else f" in each of {groups} groups, {per_group * groups} in all"
@@ -61,7 +67,9 @@ def _outputs(d: DimLike, size: int, stride: int, pads: Pair, dilation: int) -> D
     return window_count(d + pads[0] + pads[1], size, stride, dilation)
 
 
-def _output_dims(name: str, x: Any, w: Any, dims: Shape, sizes: Shape, stride: Pair, padding: Pads, dilation: Pair) -> Shape:
+def _output_dims(
+    name: str, x: Any, w: Any, dims: Shape, sizes: Shape, stride: Pair, padding: Pads, dilation: Pair
+) -> Shape:
     """The spatial dims of the convolution's result."""
     result = []
     for d, size, s, pads, gap in zip(dims, sizes, stride, padding, dilation, strict=True):
@@ -77,7 +85,9 @@ def _output_dims(name: str, x: Any, w: Any, dims: Shape, sizes: Shape, stride: P
     return tuple(result)
 
 
-def _conv2d_type(x: TensorType, w: TensorType, *, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> TensorType:
+def _conv2d_type(
+    x: TensorType, w: TensorType, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
+) -> TensorType:
     _check_operands("conv2d", x, w)
     _check_attributes("conv2d", stride, padding, dilation, groups)
     _check_channels("conv2d", x, w, x.shape[1], w.shape[0], w.shape[1], groups)
@@ -105,7 +115,9 @@ def _weight_gradient_type(
     _check_attributes(name, stride, padding, dilation, groups)
     dims = _output_dims(name, x, f"{size}", x.shape[2:], size, stride, padding, dilation)
     if x.shape[0] != g.shape[0] or g.shape[2:] != dims or x.shape[1] % groups != 0 or g.shape[1] % groups != 0:
-        raise ShapeError(f"{name}: {g} is not the result of a convolution of {x} with a kernel of {size} in {groups} groups")
+        raise ShapeError(
+            f"{name}: {g} is not the result of a convolution of {x} with a kernel of {size} in {groups} groups"
+        )
     return TensorType(x.dtype, (g.shape[1], x.shape[1] // groups, *size))
 
 
@@ -181,7 +193,12 @@ def _samples() -> Iterable[tuple[dict[str, Any], tuple[int, ...], tuple[int, ...
     plain = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
     yield plain, (2, 3, 6, 5), (4, 3, 3, 2), (2, 4, 4, 4)
     yield {**plain, "stride": (2, 3), "padding": ((1, 1), (0, 2))}, (2, 2, 6, 7), (3, 2, 3, 3), (2, 3, 3, 3)
-    yield {**plain, "dilation": (2, 1), "groups": 2, "padding": ((2, 2), (1, 0))}, (1, 4, 5, 4), (6, 2, 3, 2), (1, 6, 5, 4)
+    yield (
+        {**plain, "dilation": (2, 1), "groups": 2, "padding": ((2, 2), (1, 0))},
+        (1, 4, 5, 4),
+        (6, 2, 3, 2),
+        (1, 6, 5, 4),
+    )
     yield {**plain, "groups": 3, "padding": ((1, 1), (1, 1))}, (2, 3, 4, 4), (3, 1, 3, 3), (2, 3, 4, 4)
 
 
@@ -318,5 +335,7 @@ def _same(d: DimLike, size: DimLike, stride: int, dilation: int) -> Pair:
     elif isinstance(d, int):
         total = max((-(-d // stride) - 1) * stride + dilation * (size - 1) + 1 - d, 0)
     else:
-        raise AttributeValueError(f"padding='same' with stride {stride} needs a known dim, not {d}; give the padding as ints")
+        raise AttributeValueError(
+            f"padding='same' with stride {stride} needs a known dim, not {d}; give the padding as ints"
+        )
     return total // 2, total - total // 2

@@ -25,7 +25,7 @@ from dlc.dims import DimLike, Shape, shape_of
 from dlc.dtypes import FLOATING, dtype_name
 from dlc.errors import AttributeValueError, DTypeError
 from dlc.ir import TensorType
-from dlc.ops.definition import Array, Emitter, Kind, Sample, define, nbytes
+from dlc.ops.definition import Array, Emitter, Kind, Sample, define, located, nbytes
 from dlc.ops.elementwise import convert, cos, floor_divide, log, sqrt
 from dlc.ops.leaves import SEED, STEP
 from dlc.ops.philox import random_word
@@ -94,7 +94,9 @@ def _random_bits_type(seed: TensorType, step: TensorType, *, site: int, shape: S
 def _random_bits_reference(seed: Array, step: Array, *, site: int, shape: tuple[int, ...], word: int) -> Array:
     index = np.arange(math.prod(shape), dtype=np.uint64)
     step_bits = np.broadcast_to(step.astype(np.int64).view(np.uint64), index.shape)
-    words = random_word(np.broadcast_to(seed, index.shape), step_bits, np.full(index.shape, site, np.uint64), index, word)
+    words = random_word(
+        np.broadcast_to(seed, index.shape), step_bits, np.full(index.shape, site, np.uint64), index, word
+    )
     return words.astype(np.uint32).reshape(shape)
 
 
@@ -161,6 +163,7 @@ def _floating(dtype: Any, what: str) -> str:
     return name
 
 
+@located
 def uniform(
     shape: Any = (),
     low: Any = 0.0,
@@ -189,6 +192,7 @@ def uniform(
     return unit * span + low
 
 
+@located
 def normal(
     shape: Any = (),
     mean: Any = 0.0,
@@ -215,6 +219,7 @@ def normal(
     return scaled if isinstance(mean, (int, float)) and mean == 0 else scaled + mean
 
 
+@located
 def bernoulli(
     p: Any, shape: Any = None, *, site: int | str | None = None, seed: Any = None, step: Any = None
 ) -> Tensor:

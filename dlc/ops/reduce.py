@@ -33,6 +33,11 @@ def normalized_axes(axis: Axis, ndim: int, op: str) -> tuple[int, ...]:
     return result
 
 
+def one_axis(axis: int, ndim: int, op: str) -> int:
+    """`axis` counted from the front; raises `AttributeValueError` where it does not exist."""
+    return normalized_axes((axis,), ndim, op)[0]
+
+
 def without(shape: Shape, axes: Sequence[int]) -> Shape:
     """`shape` less some axes."""
     return tuple(d for i, d in enumerate(shape) if i not in axes)

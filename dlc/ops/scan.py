@@ -39,7 +39,9 @@ def _scan_type(*types: Type, body: Graph, carries: int, slices: int, length: Dim
             raise ShapeError(f"scan: the carry {i} is {taken} before a step and {outputs[i]} after it; make them equal")
         sliced = carries <= i < carries + slices
         if given != (TensorType(taken.dtype, (length, *taken.shape)) if sliced else taken):
-            raise ShapeError(f"scan: the operand {i} is {given}, but the body's {'slice' if sliced else 'value'} is {taken}")
+            raise ShapeError(
+                f"scan: the operand {i} is {given}, but the body's {'slice' if sliced else 'value'} is {taken}"
+            )
     return TupleType((*outputs[:carries], *(TensorType(t.dtype, (length, *t.shape)) for t in outputs[carries:])))
 
 
@@ -48,9 +50,7 @@ def _scan_reference(
 ) -> tuple[Array, ...]:
     state, xs, captured = operands[:carries], operands[carries : carries + slices], operands[carries + slices :]
     types = [n.type for n in body.graph.outputs[carries:]]
-    stacks = [
-        np.empty((length, *(evaluate(d, body.bindings) for d in t.shape)), numpy_dtype(t.dtype)) for t in types
-    ]
+    stacks = [np.empty((length, *(evaluate(d, body.bindings) for d in t.shape)), numpy_dtype(t.dtype)) for t in types]
     for step in reversed(range(length)) if reverse else range(length):
         outputs = body(*state, *(x[step] for x in xs), *captured)
         state = tuple(outputs[:carries])

@@ -17,7 +17,7 @@ from dlc.ir import Graph, Node, TensorType, make_node, topological
 from dlc.ops.contract import matmul
 from dlc.ops.definition import Kind, build
 from dlc.ops.elementwise import add
-from dlc.ops.index import zeros
+from dlc.ops.fill import zeros
 from dlc.ops.leaves import INPUT, InputLeaf, item
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.scan import SCAN, depending_on, loop, replaced
@@ -65,7 +65,9 @@ class _Parts:
 class _Backward:
     """One backward scan under construction. Nodes of the forward body stand for themselves until `_build` replaces them."""
 
-    def __init__(self, g: Sequence[Tensor | None], operands: Sequence[Tensor], body: Graph, how: dict[str, Any]) -> None:
+    def __init__(
+        self, g: Sequence[Tensor | None], operands: Sequence[Tensor], body: Graph, how: dict[str, Any]
+    ) -> None:
         self.g, self.operands, self.body, self.how = g, operands, body, how
         self.carries, self.slices, self.length = how["carries"], how["slices"], how["length"]
         self.forward = depending_on(body.inputs[: self.carries + self.slices], body.roots)
@@ -168,7 +170,9 @@ class _Backward:
             stacks |= {n: item(forward, len(self.body.outputs) + k) for k, n in enumerate(residuals)}
         return stacks
 
-    def _build(self, roots: Sequence[Node], carried: Sequence[int], summed: Sequence[int], stacks: dict[Node, Tensor]) -> Any:
+    def _build(
+        self, roots: Sequence[Node], carried: Sequence[int], summed: Sequence[int], stacks: dict[Node, Tensor]
+    ) -> Any:
         """The items of the backward scan, in the order of `roots`."""
         values = {n: t.node for n, t in zip(self.body.inputs, self.operands, strict=True) if n not in self.forward}
         slices = {n: _placeholder(f"saved{k}", n.type) for k, n in enumerate(stacks)}

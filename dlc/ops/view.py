@@ -102,6 +102,7 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Tensor:
     return t if order == tuple(range(t.ndim)) else permute_dims.op(t, axes=order)
 
 
+@located
 def matrix_transpose(x: Any) -> Tensor:
     """The last two axes exchanged.
 
@@ -151,6 +152,7 @@ def broadcast_to(x: Any, shape: Any) -> Tensor:
     return t if target == t.shape else broadcast_to.op(t, shape=target)
 
 
+@located
 def expand_dims(x: Any, axis: int) -> Tensor:
     """A new axis of size 1 at `axis`.
 
@@ -165,6 +167,7 @@ def expand_dims(x: Any, axis: int) -> Tensor:
     return reshape(t, (*t.shape[:at], 1, *t.shape[at:]))
 
 
+@located
 def squeeze(x: Any, axis: int | Sequence[int]) -> Tensor:
     """`x` without axes of size 1.
 
@@ -246,6 +249,7 @@ def slice_(x: Any, starts: Any, sizes: Any, steps: Any = None) -> Tensor:
     return slice_.op(t, starts=shape_of(starts), sizes=shape_of(sizes), steps=by)
 
 
+@located
 def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     """The elements along `axis` (None: all axes) in reverse order.
 
