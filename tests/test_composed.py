@@ -166,7 +166,7 @@ def test_arange_one_hot_and_fills() -> None:
     n = dlc.input("x", ("N",)).shape[0]
     assert dlc.arange(n * 2).shape == (n * 2,)
     assert dlc.full((2,), True).dtype == "bool" and dlc.zeros((2,), "bool").dtype == "bool"
-    with pytest.raises(DTypeError, match="float 1.5 does not combine with int32"):
+    with pytest.raises(DTypeError, match=r"float 1.5 does not combine with int32"):
         dlc.full((2,), 1.5, "int32")
 
 

@@ -142,7 +142,7 @@ def test_sites_are_equal_in_another_process() -> None:
 def test_errors() -> None:
     with pytest.raises(DTypeError, match="uniform draws floating-point numbers, not int32"):
         dlc.uniform((2,), dtype="int32")
-    with pytest.raises(AttributeValueError, match="probability 1.5"):
+    with pytest.raises(AttributeValueError, match=r"probability 1.5"):
         dlc.bernoulli(1.5, (2,))
     with pytest.raises(DTypeError, match="seed"):
         ops.random_bits(np.int32(1), np.int64(0), 0, (2,))

@@ -1,4 +1,4 @@
-"""Functions composed of ops: softmax and its kin, activations, norms, losses, pooling, attention. Fusion makes them one kernel."""
+"""Functions composed of ops, which fusion makes fast: softmax and its kin, activations, norms, pooling, attention."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import pads_of, pair
 from dlc.ops.definition import located
-from dlc.ops.elementwise import equal, erf, exp, isfinite, log, log1p, maximum, sigmoid, sqrt, tanh, where
 from dlc.ops.elementwise import abs as abs_
+from dlc.ops.elementwise import equal, erf, exp, isfinite, log, log1p, maximum, sigmoid, sqrt, tanh, where
 from dlc.ops.fill import iota, size_of
 from dlc.ops.gather import take_along_axis
 from dlc.ops.index import pad
@@ -37,7 +37,7 @@ def _floating(x: Any, name: str) -> Tensor:
 
 
 def _shifted(t: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """`t` less its maximum over `axes`, and that maximum; 0 stands for one that is not finite, so that no NaN arises."""
+    """`t` less its maximum over `axes`, and that maximum; 0 stands for one that is not finite, against NaN."""
     top = stop_gradient(max_(t, axis=axes, keepdims=True))
     top = where(isfinite(top), top, scalar(0, t.dtype))
     return t - top, top
@@ -150,7 +150,7 @@ def square(x: Any) -> Tensor:
 
 @located
 def gelu(x: Any, approximate: str = "none") -> Tensor:
-    """x times the normal distribution's cumulative function at x; `approximate="tanh"` takes Hendrycks and Gimpel's form.
+    """x times the normal distribution's cumulative function at x; `approximate="tanh"` takes the paper's other form.
 
     D. Hendrycks and K. Gimpel, "Gaussian error linear units", arXiv:1606.08415.
 

@@ -180,8 +180,21 @@ def _weight_gradient_reference(
 # ---------------------------------------------------------------- VJPs, costs, samples
 
 
-def _sizes(w: Tensor) -> Any:
-    return w.shape[2:]
+def _conv2d_vjp(g: Tensor, y: Tensor, x: Tensor, w: Tensor, **how: Any) -> tuple[Tensor, Tensor]:
+    dx = conv2d_data_gradient.op(g, w, shape=x.shape[2:], **how)
+    return dx, conv2d_weight_gradient.op(x, g, size=w.shape[2:], **how)
+
+
+def _data_gradient_vjp(
+    h: Tensor, y: Tensor, g: Tensor, w: Tensor, *, shape: Shape, **how: Any
+) -> tuple[Tensor, Tensor]:
+    return conv2d.op(h, w, **how), conv2d_weight_gradient.op(h, g, size=w.shape[2:], **how)
+
+
+def _weight_gradient_vjp(
+    h: Tensor, y: Tensor, x: Tensor, g: Tensor, *, size: Pair, **how: Any
+) -> tuple[Tensor, Tensor]:
+    return conv2d_data_gradient.op(g, h, shape=x.shape[2:], **how), conv2d.op(x, h, **how)
 
 
 def _multiply_adds(outputs: TensorType, inputs: DimLike, size: Shape, *moved: TensorType) -> tuple[DimLike, DimLike]:
@@ -209,10 +222,7 @@ def _samples() -> Iterable[tuple[dict[str, Any], tuple[int, ...], tuple[int, ...
     kind=Kind.CONTRACT,
     infer=_conv2d_type,
     reference=_conv2d_reference,
-    vjp=lambda g, y, x, w, **how: (
-        conv2d_data_gradient.op(g, w, shape=x.shape[2:], **how),
-        conv2d_weight_gradient.op(x, g, size=_sizes(w), **how),
-    ),
+    vjp=_conv2d_vjp,
     cost=lambda y, x, w, **_: _multiply_adds(y, w.shape[1], w.shape[2:], x, w, y),
     samples=lambda: [Sample(arrays(x, w), how) for how, x, w, _ in _samples()],
 )
@@ -239,10 +249,7 @@ def conv2d(x: Any, w: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     kind=Kind.CONTRACT,
     infer=_data_gradient_type,
     reference=_data_gradient_reference,
-    vjp=lambda h, y, g, w, *, shape, **how: (
-        conv2d.op(h, w, **how),
-        conv2d_weight_gradient.op(h, g, size=_sizes(w), **how),
-    ),
+    vjp=_data_gradient_vjp,
     cost=lambda y, g, w, **_: _multiply_adds(g, w.shape[1], w.shape[2:], g, w, y),
     samples=lambda: [Sample(arrays(g, w), {**how, "shape": x[2:]}) for how, x, w, g in _samples()],
 )
@@ -271,10 +278,7 @@ def conv2d_data_gradient(
     kind=Kind.CONTRACT,
     infer=_weight_gradient_type,
     reference=_weight_gradient_reference,
-    vjp=lambda h, y, x, g, *, size, **how: (
-        conv2d_data_gradient.op(g, h, shape=x.shape[2:], **how),
-        conv2d.op(x, h, **how),
-    ),
+    vjp=_weight_gradient_vjp,
     cost=lambda y, x, g, **_: _multiply_adds(g, y.shape[1], y.shape[2:], x, g, y),
     samples=lambda: [Sample(arrays(x, g), {**how, "size": w[2:]}) for how, x, w, g in _samples()],
 )
@@ -307,7 +311,7 @@ def pair(value: Any, what: str) -> Pair:
     values = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise AttributeValueError(f"{what} is an int or a pair of ints, not {value!r}")
-    return values  # type: ignore[return-value]
+    return values
 
 
 def pads_of(padding: Any, dims: Shape, sizes: Shape, stride: Pair, dilation: Pair) -> Pads:

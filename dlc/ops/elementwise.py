@@ -17,7 +17,7 @@ from dlc import dtypes
 from dlc.dims import DimLike, Shape
 from dlc.errors import DTypeError, ShapeError
 from dlc.ir import TensorType
-from dlc.ops.definition import CATALOGUE, Defined, Kind, Sample, arrays, build, define
+from dlc.ops.definition import CATALOGUE, Array, Defined, Kind, Sample, arrays, build, define
 from dlc.ops.leaves import scalar
 from dlc.ops.tensor import Tensor, wrap
 
@@ -156,8 +156,8 @@ def _sample_shapes(operands: int) -> list[list[tuple[int, ...]]]:
     if operands == 1:
         return [[(3, 4)], [()], [(0, 3)]]
     first, second, third = (3, 4), (4,), (3, 1)
-    shapes = [[first, second, third][:operands], [(2, 3)] * operands, [(), (5,), ()][:operands]]
-    return [s for s in shapes if len(s) == operands]
+    shapes: list[list[tuple[int, ...]]] = [[first, second, third], [(2, 3)] * 3, [(), (5,), ()]]
+    return [s[:operands] for s in shapes]
 
 
 def _family(accepts: Sequence[str]) -> str:
@@ -615,6 +615,11 @@ def _where_vjp(g: Tensor, y: Tensor, condition: Tensor, a: Tensor, b: Tensor) ->
     return None, sum_to_shape(where(condition, g, zero), a.shape), sum_to_shape(where(condition, zero, g), b.shape)
 
 
+def _where_reference(condition: Array, a: Array, b: Array) -> Array:
+    chosen: Array = np.where(condition, a, b)
+    return chosen.astype(a.dtype)
+
+
 def _where_samples() -> Iterable[Sample]:
     (c,) = arrays((3, 4), dtype="bool")
     yield Sample((c, *arrays((3, 4), (4,))))
@@ -624,7 +629,7 @@ def _where_samples() -> Iterable[Sample]:
 @define(
     kind=Kind.ELEMENTWISE,
     infer=_where_type,
-    reference=lambda c, a, b: np.where(c, a, b).astype(a.dtype),
+    reference=_where_reference,
     vjp=_where_vjp,
     expression="select({0}, {1}, {2})",
     samples=_where_samples,

@@ -32,7 +32,7 @@ def _check_range(indices: Array, size: int, op: str, axis: int) -> None:
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise IndexOutOfRangeError(
-            f"{op}: the index {indices[place]} at {list(place)} is out of range for axis {axis}, which has {size} elements"
+            f"{op}: the index {indices[place]} at {list(place)} is out of range for axis {axis} of {size} elements"
         )
 
 
@@ -63,6 +63,10 @@ def _take_element(k: Emitter, index: Sequence[str], *, axis: int) -> str:
     return _read_checked(k, found, lambda at: [*index[:axis], at, *index[end:]], k.shape(0)[axis])
 
 
+def _take_vjp(g: Tensor, y: Tensor, x: Tensor, indices: Tensor, *, axis: int) -> tuple[Tensor, None]:
+    return take_adjoint.op(g, indices, axis=axis, size=x.shape[axis]), None
+
+
 def _take_samples() -> Iterable[Sample]:
     (x,) = arrays((5, 3))
     yield Sample((x, np.array([[4, 0], [0, 2]], np.int32)), {"axis": 0})
@@ -75,7 +79,7 @@ def _take_samples() -> Iterable[Sample]:
     kind=Kind.INDEX,
     infer=_take_type,
     reference=_take_reference,
-    vjp=lambda g, y, x, indices, *, axis: (take_adjoint.op(g, indices, axis=axis, size=x.shape[axis]), None),
+    vjp=_take_vjp,
     element=_take_element,
     cost=lambda y, x, indices, *, axis: (0, 2 * nbytes(y) + nbytes(indices)),
     samples=_take_samples,

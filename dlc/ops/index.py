@@ -239,8 +239,8 @@ def _fold_type(g: TensorType, *, axes: Any, lengths: Shape, strides: Any, dilati
         size = g.shape[rank + i]
         if not isinstance(size, int) or window_count(length, size, stride, dilation) != g.shape[axis]:
             raise ShapeError(
-                f"fold: axis {axis} of {g} does not hold the windows of {size} by stride {stride} (dilation {dilation}) "
-                f"over {length} elements"
+                f"fold: axis {axis} of {g} does not hold the windows of {size} by stride {stride} "
+                f"(dilation {dilation}) over {length} elements"
             )
         shape[axis] = length
     return TensorType(g.dtype, tuple(shape))
@@ -314,7 +314,7 @@ def _fold_samples() -> Iterable[Sample]:
     infer=_fold_type,
     reference=_fold_reference,
     vjp=lambda h, y, g, *, axes, lengths, strides, dilations: (
-        windows(h, axes, g.shape[g.ndim - len(axes) :], strides, dilations),  # type: ignore[arg-type]
+        windows(h, axes, g.shape[g.ndim - len(axes) :], strides, dilations),
     ),
     element=_fold_element,
     cost=lambda y, g, **_: (g.size, nbytes(y) + nbytes(g)),
@@ -323,7 +323,7 @@ def _fold_samples() -> Iterable[Sample]:
 def fold(g: Any, axes: Sequence[int], lengths: Any, strides: Any = None, dilations: Any = None) -> Tensor:
     """The sum of sliding windows put back in their places: the adjoint of `windows`, whose result `g` looks like.
 
-    `lengths` gives the size of each of `axes` before `windows`. Raises `ShapeError` where windows and lengths do not fit.
+    `lengths` gives the size of each of `axes` before `windows`. Raises `ShapeError` where they do not fit.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.ops.fold([[1.0, 2.0], [3.0, 4.0]], (0,), (3,))).tolist()

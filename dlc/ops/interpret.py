@@ -1,4 +1,4 @@
-"""Running a graph op by op with NumPy, from each op's own reference: the meaning of graphs, and of the bodies in them."""
+"""Running a graph op by op with NumPy, from each op's own reference: what graphs, and bodies in them, mean."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def scan(
     length: int | str | DimLike | None = None,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """Run ``body(carry, x) -> (carry, y)`` for each slice x of `xs` along axis 0; gives the last carry and all y, stacked.
+    """Run ``body(carry, x) -> (carry, y)`` for each slice x of `xs` along axis 0; gives the last carry and stacked y.
 
     `init`, `xs`, and what the body returns, are each a tensor or a tuple of tensors; `xs` may be () where `length` says
     how many steps there are, and y may be (). The carry keeps its type. With `reverse` the last slice comes first; y
@@ -227,7 +227,7 @@ def depending_on(inputs: Sequence[Node], roots: Iterable[Node]) -> set[Node]:
 
 
 def stays_inside(node: Node) -> bool:
-    """Whether a node that does not depend on the loop is still best made anew in each step: it costs no memory there."""
+    """Whether a node that does not depend on the loop is best made anew in each step: it costs no memory there."""
     while node.op.kind is Kind.VIEW:
         (node,) = node.inputs
     return node.op.name in ("iota", "size_of") or (node.op.name == "constant" and node.shape == ())

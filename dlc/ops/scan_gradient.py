@@ -63,7 +63,7 @@ class _Parts:
 
 
 class _Backward:
-    """One backward scan under construction. Nodes of the forward body stand for themselves until `_build` replaces them."""
+    """One backward scan under construction. Forward nodes stand for themselves until `_build` replaces them."""
 
     def __init__(
         self, g: Sequence[Tensor | None], operands: Sequence[Tensor], body: Graph, how: dict[str, Any]

@@ -291,7 +291,9 @@ def getitem(x: Tensor, index: Any) -> Tensor:
             shape.append(1)
             continue
         start, size, step, keep = _bounds(part, x.shape[axis], axis, x.type)
-        starts.append(start), sizes.append(size), steps.append(step)
+        starts.append(start)
+        sizes.append(size)
+        steps.append(step)
         if keep:
             shape.append(size)
         axis += 1
