@@ -169,11 +169,11 @@ def directional(values: Any, arrays: Sequence[Array], at: Sequence[int], directi
 
 
 def weighted(tensors: Sequence[Tensor], rng: np.random.Generator) -> Tensor:
-    """A 0-d tensor that depends on every element of some floating-point tensors."""
-    total = dlc.constant(0.0, "float64")
-    for t in tensors:
-        total = total + (t * dlc.constant(rng.uniform(0.5, 1.5, t.shape))).sum()
-    return total
+    """A 0-d tensor that depends on every element of the floating-point ones of some tensors."""
+    floating = [t for t in tensors if t.dtype in FLOATING]
+    weights = [dlc.constant(rng.uniform(0.5, 1.5, t.shape).astype("f"), t.dtype) for t in floating]
+    parts = [(t * w).sum() for t, w in zip(floating, weights, strict=True)]
+    return sum(parts[1:], start=parts[0])
 
 
 def check_gradient(inputs: Sequence[Tensor], arrays: Sequence[Array], at: Sequence[int], loss: Tensor) -> list[Tensor]:
@@ -197,9 +197,27 @@ def test_first_and_second_derivatives_agree_with_central_differences(op: Op) -> 
         if not case.sample.gradient or not case.floating:
             continue
         rng = np.random.default_rng(1)
-        loss = weighted([t for t in case.outputs if t.dtype in FLOATING], rng)
+        loss = weighted(case.outputs, rng)
         found = check_gradient(case.inputs, case.arrays, case.floating, loss)
         check_gradient(case.inputs, case.arrays, case.floating, weighted(found, rng))
+
+
+def gradient_case(case: Case) -> Case:
+    """A case whose outputs are the gradients of a weighted sum of its outputs."""
+    loss = weighted(case.outputs, np.random.default_rng(1))
+    case.outputs = gradients([loss], [case.inputs[i] for i in case.floating])
+    return case
+
+
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "reference"])
+@pytest.mark.parametrize("op", **named(DIFFERENTIABLE))
+def test_backend_agrees_on_gradients(op: Op, backend: str) -> None:
+    samples = [s for s in op.samples() if s.gradient and Case(op, s).floating]
+    narrow = [gradient_case(Case(op, s, "float32", f"s{i}_")) for i, s in enumerate(samples)]
+    wide = [gradient_case(Case(op, s, "float64", f"s{i}_")) for i, s in enumerate(samples)]
+    want = [v for case in wide for v in evaluated(case.inputs, case.outputs, case.arrays)]
+    for got, expected_value in zip(run(backend, narrow), want, strict=True):
+        np.testing.assert_allclose(got, expected_value, rtol=1e-4, atol=1e-4)
 
 
 def test_every_floating_op_has_a_gradient_or_says_that_it_has_none() -> None:
