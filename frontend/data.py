@@ -36,7 +36,7 @@ def digits(
 
     Returns fresh arrays: `x` and `xv` are float32 [N, 1, size, size], from 0 (paper) to 1 (ink); `y` and `yv` are
     int64 [N], the digit 0..9. The split never changes: of every class, the last fifth (rounded down) is held out.
-    With ``split="mixed"`` that is the last fifth of one fixed shuffle, so that all writers are in both parts. With
+    With ``split="mixed"`` that is the last fifth of one fixed shuffle, so that the writers are in both parts. With
     ``split="file"`` it is the last fifth of the published file, which runs writer by writer: the held-out digits are
     by people that training never saw, which is harder (LeNet-5 reaches about 93% instead of 99%). Both parts keep the
     file's order, in which the classes are mixed.
@@ -55,15 +55,14 @@ def digits(
     [35, 36, 35, 36, 36, 36, 36, 35, 34, 36]
     """
     size = _integer("size", size, least=1, fix="pass the height and width in pixels, for example size=28")
+    if split not in ("mixed", "file"):
+        raise ValueError(f"split must be 'mixed' or 'file', not {split!r}")
     file = resources.files("dlc.frontend.datasets") / "digits.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         images, labels = stored["images"] / _FULL_INK, stored["labels"].astype(np.int64)
+        held_out = stored["held_out"] if split == "mixed" else _last_fifth_of_each_class(labels)
     along = _bilinear(_SIDE, size)
     x = (along @ images @ along.T).astype(np.float32)[:, np.newaxis]
-    if split not in ("mixed", "file"):
-        raise ValueError(f"split must be 'mixed' or 'file', not {split!r}")
-    order = _shuffled(len(labels), seed=0, epoch=0) if split == "mixed" else np.arange(len(labels))
-    held_out = _last_fifth_of_each_class(labels, order)
     return (x[~held_out], labels[~held_out]), (x[held_out], labels[held_out])
 
 
@@ -144,11 +143,11 @@ def _bilinear(source: int, target: int) -> npt.NDArray[np.float64]:
     return np.maximum(0.0, 1.0 - distance)
 
 
-def _last_fifth_of_each_class(labels: Int64Array, order: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """True for the samples held out: of every class, the last fifth in `order`, rounded down."""
+def _last_fifth_of_each_class(labels: Int64Array) -> npt.NDArray[np.bool_]:
+    """True for the samples held out: of every class, the last fifth in file order, rounded down."""
     held_out = np.zeros(len(labels), dtype=np.bool_)
     for digit in np.unique(labels):
-        members = order[labels[order] == digit]
+        (members,) = np.nonzero(labels == digit)
         held_out[members[len(members) - len(members) // 5 :]] = True
     return held_out
 
