@@ -39,7 +39,7 @@ def find_backend(name: str) -> Backend:
     if isinstance(found, str):
         module, _, attribute = found.partition(":")
         found = getattr(import_module(module), attribute)
-    return found()  # type: ignore[operator]
+    return found()
 
 
 class Program:

@@ -593,3 +593,9 @@ def test_histories_that_cannot_be_drawn(records, words, tmp_path):
 def test_curves_are_no_dot_files(tmp_path):
     with pytest.raises(RenderError, match=r"\.svg, \.png, \.pdf"):
         plot_history(HISTORY, tmp_path / "curves.dot")
+
+
+def test_graphviz_object_holds_the_same_text() -> None:
+    x = dlc.input("x", ("N", 3))
+    graph = dlc.graph([x], [dlc.exp(x)])
+    assert dlc.render.to_graphviz(graph, rankdir="LR").source.strip() == dlc.render.to_dot(graph, rankdir="LR").strip()

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlc.errors import AttributeValueError, RenderError
 from dlc.ir import Graph
@@ -15,7 +15,10 @@ from dlc.render.fold import fold
 from dlc.render.layout import FORMATS, TIMEOUT, checked_path, draw, write_atomically
 from dlc.render.picture import VIEWS, picture_of
 
-__all__ = ["render", "to_dot"]
+if TYPE_CHECKING:
+    import graphviz
+
+__all__ = ["render", "to_dot", "to_graphviz"]
 
 
 def to_dot(
@@ -38,6 +41,19 @@ def to_dot(
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
         raise AttributeValueError(f"depth={depth!r} is no depth of the module tree; pass an int of at least 1, or None")
     return dot_text(fold(picture_of(graph, view), depth), rankdir=rankdir, title=title)
+
+
+def to_graphviz(graph: Graph, view: str = "forward", **options: Any) -> graphviz.Source:
+    """The graph as an object of the `graphviz` package, which notebooks show. Arguments and errors as for `to_dot`.
+
+    >>> import dlc
+    >>> x = dlc.input("x", ("N", 3))
+    >>> to_graphviz(dlc.graph([x], [dlc.exp(x)])).source.splitlines()[0]
+    'digraph dlc {'
+    """
+    import graphviz
+
+    return graphviz.Source(to_dot(graph, view, **options))
 
 
 def render(
