@@ -40,7 +40,9 @@ class ReferenceBackend:
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
         """Nodes whose op has no reference."""
         leaves = ("input", "state")
-        return [(n, "it has no NumPy reference") for n in graph.nodes if n.op.reference is None and n.op.name not in leaves]
+        return [
+            (n, "it has no NumPy reference") for n in graph.nodes if n.op.reference is None and n.op.name not in leaves
+        ]
 
     def load(self, graph: Graph) -> ReferenceExecutable:
         """Nothing to prepare."""

@@ -1,6 +1,6 @@
 """How compile time grows with depth: an MLP's training step (forward, backward, Adam) of 10, 100 and 1,000 layers.
 
-    python -m benchmarks.scaling [--layers 10 100 1000] [--width 8]
+python -m benchmarks.scaling [--layers 10 100 1000] [--width 8]
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def training_program(layers: int, width: int) -> tuple[dlc.Program, float, float
 
 
 def main() -> None:
-    """Print, for each depth, nodes, seconds in passes, in all, kernels, and the growth exponent against the last depth."""
+    """Print, for each depth, nodes, seconds in passes and in all, kernels, and the growth against the last depth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--width", type=int, default=8)

@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,18 +41,18 @@ def _torch_lenet(t: Any) -> Any:
     )  # fmt: skip
 
 
-def _mlp(layer: Any, relu: Any, sequential: Any, *widths: int) -> Any:
-    layers = [m for i, o in zip(widths, widths[1:], strict=False) for m in (layer(i, o), relu())]
-    return sequential(*layers[:-1])
+def _mlp(library: Any, widths: tuple[int, ...]) -> Any:
+    layers = [m for i, o in pairwise(widths) for m in (library.Linear(i, o), library.ReLU())]
+    return library.Sequential(*layers[:-1])
 
 
 XOR, MNIST = (2, 8, 2), (784, 512, 512, 10)
 CASES = (
-    Case("XOR 2-8-2, b4", lambda: _mlp(nn.Linear, nn.Tanh, nn.Sequential, *XOR), lambda t: _mlp(t.Linear, t.Tanh, t.Sequential, *XOR), (2,), 2, 4),
+    Case("XOR 2-8-2, b4", lambda: _mlp(nn, XOR), lambda t: _mlp(t, XOR), (2,), 2, 4),
     Case("LeNet-5, b1", lenet, _torch_lenet, (1, 28, 28), 10, 1),
     Case("LeNet-5, b64", lenet, _torch_lenet, (1, 28, 28), 10, 64),
-    Case("MLP 784-512-512-10, b128", lambda: _mlp(nn.Linear, nn.ReLU, nn.Sequential, *MNIST), lambda t: _mlp(t.Linear, t.ReLU, t.Sequential, *MNIST), (784,), 10, 128),
-)  # fmt: skip
+    Case("MLP 784-512-512-10, b128", lambda: _mlp(nn, MNIST), lambda t: _mlp(t, MNIST), (784,), 10, 128),
+)
 
 
 def our_step(case: Case, x: Any, y: Any) -> tuple[Callable[[], float], dict[str, Any]]:
@@ -103,9 +104,8 @@ def measure(rounds: int) -> Iterator[str]:
         error = abs(ours() - theirs())
         pairs = [(timed(ours), timed(theirs)) for _ in range(rounds)]
         (a, b), (am, bm) = map(min, zip(*pairs, strict=True)), map(statistics.median, zip(*pairs, strict=True))
-        yield (
-            f"| {case.name} | {a * 1e6:.0f} / {am * 1e6:.0f} | {b * 1e6:.0f} / {bm * 1e6:.0f} | {b / a:.2f} | {error:.0e} |"
-        )
+        times = f"{a * 1e6:.0f} / {am * 1e6:.0f} | {b * 1e6:.0f} / {bm * 1e6:.0f}"
+        yield f"| {case.name} | {times} | {b / a:.2f} | {error:.0e} |"
 
 
 def main() -> None:

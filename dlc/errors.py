@@ -37,7 +37,7 @@ class GraphError(DlcError, ValueError):
 
 
 class VerificationError(GraphError):
-    """`verify` found a node whose stored type is not what its op says, or another broken invariant: a pass is at fault."""
+    """`verify` found a node whose type is not what its op says, or another broken invariant: a pass is at fault."""
 
 
 class GradientError(DlcError, ValueError):

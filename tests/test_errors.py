@@ -169,7 +169,9 @@ def label_out_of_range() -> Any:
 
 
 CASES = {
-    "shapes that do not broadcast": Case(add_mismatch, errors.ShapeError, ("[N,8]", "[7]", "axis -1", "make them equal")),
+    "shapes that do not broadcast": Case(
+        add_mismatch, errors.ShapeError, ("[N,8]", "[7]", "axis -1", "make them equal")
+    ),
     "a named dim is not 1": Case(broadcast_symbol, errors.ShapeError, ("[N,8]", "[M,8]", "named dim")),
     "matmul": Case(matmul_mismatch, errors.ShapeError, ("f32[N,8]", "f32[7,3]", "8", "7")),
     "a layer inside a model": Case(layer_mismatch, errors.ShapeError, ("body.2", "9", "8")),
@@ -189,19 +191,37 @@ CASES = {
     "an input listed twice": Case(repeated_input, errors.GraphError, ("'x'", "listed twice"), False),
     "the gradient of a vector": Case(gradient_of_vector, errors.GradientError, ("f32[N]", "sum", "cotangents=")),
     "the gradient of an integer": Case(gradient_of_integer, errors.GradientError, ("i32[]", ".astype('float32')")),
-    "a missing argument": Case(lambda: program()(X), errors.CallError, ("missing input y", "x: f32[N,3], y: i32[N]"), False),
+    "a missing argument": Case(
+        lambda: program()(X), errors.CallError, ("missing input y", "x: f32[N,3], y: i32[N]"), False
+    ),
     "a surplus argument": Case(lambda: program()(X, Y, Y), errors.CallError, ("takes 2 inputs, got 3",), False),
     "an unknown argument": Case(lambda: program()(X, z=Y), errors.CallError, ("no input 'z'", "y: i32[N]"), False),
     "an argument given twice": Case(lambda: program()(X, x=X, y=Y), errors.CallError, ("'x' was given twice",), False),
-    "an argument of wrong rank": Case(lambda: program()(X[0], Y), errors.ArgumentError, ("'x'", "f32[N,3]", "(3,)"), False),
-    "an argument of wrong size": Case(lambda: program()(X[:, :2], Y), errors.ArgumentError, ("'x'", "axis 1 must be 3"), False),
-    "a named dim of two sizes": Case(
-        lambda: program()(X, Y[:1]), errors.ArgumentError, ("named dim N", "2 in axis 0 of 'x'", "1 in axis 0 of 'y'"), False
+    "an argument of wrong rank": Case(
+        lambda: program()(X[0], Y), errors.ArgumentError, ("'x'", "f32[N,3]", "(3,)"), False
     ),
-    "a lossy argument": Case(lambda: program()(X.astype("f8"), Y), errors.DTypeError, ("'x'", "float64", ".astype('float32')"), False),
-    "an integer that does not fit": Case(lambda: program()(X, np.array([0, 2**40])), errors.DTypeError, ("'y'", "int32", "outside"), False),
+    "an argument of wrong size": Case(
+        lambda: program()(X[:, :2], Y), errors.ArgumentError, ("'x'", "axis 1 must be 3"), False
+    ),
+    "a named dim of two sizes": Case(
+        lambda: program()(X, Y[:1]),
+        errors.ArgumentError,
+        ("named dim N", "2 in axis 0 of 'x'", "1 in axis 0 of 'y'"),
+        False,
+    ),
+    "a lossy argument": Case(
+        lambda: program()(X.astype("f8"), Y), errors.DTypeError, ("'x'", "float64", ".astype('float32')"), False
+    ),
+    "an integer that does not fit": Case(
+        lambda: program()(X, np.array([0, 2**40])), errors.DTypeError, ("'y'", "int32", "outside"), False
+    ),
     "text for an array": Case(lambda: program()("hello", Y), errors.DTypeError, ("'x'", "hello"), False),
-    "an unknown backend": Case(lambda: dlc.compile(dlc.graph([], [dlc.constant(1.0)]), "tpu"), errors.AttributeValueError, ("'tpu'", "'cpu'"), False),
+    "an unknown backend": Case(
+        lambda: dlc.compile(dlc.graph([], [dlc.constant(1.0)]), "tpu"),
+        errors.AttributeValueError,
+        ("'tpu'", "'cpu'"),
+        False,
+    ),
     "an op without code": Case(unsupported_op, errors.UnsupportedError, ("cpu", "strange", "reference backend")),
     "an index out of range": Case(indices_out_of_range("reference"), errors.IndexOutOfRangeError, ("7", "5")),
     "an index out of range, natively": Case(indices_out_of_range("cpu"), errors.IndexOutOfRangeError, ("7", "5")),
@@ -230,7 +250,9 @@ def test_message(case: Case) -> None:
 def test_every_error_is_a_dlc_error_and_a_builtin() -> None:
     for name, kind in vars(errors).items():
         if isinstance(kind, type) and issubclass(kind, errors.DlcError) and kind is not errors.DlcError:
-            builtin = [b for b in kind.__mro__ if b.__module__ == "builtins" and b not in (Exception, BaseException, object)]
+            builtin = [
+                b for b in kind.__mro__ if b.__module__ == "builtins" and b not in (Exception, BaseException, object)
+            ]
             assert builtin, name
 
 

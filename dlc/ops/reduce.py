@@ -26,7 +26,9 @@ def normalized_axes(axis: Axis, ndim: int, op: str) -> tuple[int, ...]:
     axes = tuple(range(ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
     for a in axes:
         if not isinstance(a, int) or isinstance(a, bool) or not -ndim <= a < ndim:
-            raise AttributeValueError(f"{op}: axis {a!r} does not exist in a tensor of {ndim} axes; use {-ndim} to {ndim - 1}")
+            raise AttributeValueError(
+                f"{op}: axis {a!r} does not exist in a tensor of {ndim} axes; use {-ndim} to {ndim - 1}"
+            )
     result = tuple(sorted(a % ndim for a in axes))
     if len(set(result)) != len(result):
         raise AttributeValueError(f"{op}: axis={axis} names an axis twice")

@@ -45,7 +45,11 @@ def _reshape_element(k: Emitter, index: Sequence[str], *, shape: Shape) -> str:
     reference=lambda x, *, shape: np.reshape(x, shape),
     vjp=lambda g, y, x, *, shape: (reshape(g, x.shape),),
     element=_reshape_element,
-    samples=lambda: [Sample(arrays((3, 4)), {"shape": (2, 6)}), Sample(arrays((3, 4)), {"shape": (-1,)}), Sample(arrays(()), {"shape": (1, 1)})],
+    samples=lambda: [
+        Sample(arrays((3, 4)), {"shape": (2, 6)}),
+        Sample(arrays((3, 4)), {"shape": (-1,)}),
+        Sample(arrays(()), {"shape": (1, 1)}),
+    ],
 )
 def reshape(x: Any, shape: Any) -> Tensor:
     """The same elements, in row-major order, in another shape; one dim may be -1.
@@ -121,7 +125,9 @@ def matrix_transpose(x: Any) -> Tensor:
 
 def _broadcast_type(x: TensorType, *, shape: Shape) -> TensorType:
     lead = len(shape) - x.ndim
-    fits = lead >= 0 and all(a == b or (isinstance(a, int) and a == 1) for a, b in zip(x.shape, shape[lead:], strict=True))
+    fits = lead >= 0 and all(
+        a == b or (isinstance(a, int) and a == 1) for a, b in zip(x.shape, shape[lead:], strict=True)
+    )
     if not fits:
         raise ShapeError(f"broadcast_to: {x} does not broadcast to [{','.join(map(str, shape))}]")
     return TensorType(x.dtype, shape)
@@ -162,7 +168,9 @@ def expand_dims(x: Any, axis: int) -> Tensor:
     """
     t = wrap(x)
     if not -t.ndim - 1 <= axis <= t.ndim:
-        raise AttributeValueError(f"expand_dims: axis {axis} is out of range for {t.type}; use {-t.ndim - 1} to {t.ndim}")
+        raise AttributeValueError(
+            f"expand_dims: axis {axis} is out of range for {t.type}; use {-t.ndim - 1} to {t.ndim}"
+        )
     at = axis % (t.ndim + 1)
     return reshape(t, (*t.shape[:at], 1, *t.shape[at:]))
 
@@ -211,7 +219,9 @@ def _slice_element(k: Emitter, index: Sequence[str], *, starts: Shape, sizes: Sh
     return k.load(0, [f"({k.dim(s)} + {i} * {t})" for i, s, t in zip(index, starts, steps, strict=True)])
 
 
-def _slice_vjp(g: Tensor, y: Tensor, x: Tensor, *, starts: Shape, sizes: Shape, steps: tuple[int, ...]) -> tuple[Tensor]:
+def _slice_vjp(
+    g: Tensor, y: Tensor, x: Tensor, *, starts: Shape, sizes: Shape, steps: tuple[int, ...]
+) -> tuple[Tensor]:
     """Put the cotangent back: reverse the axes of negative step, then pad around and between its elements."""
     from dlc.ops.index import pad
 
@@ -344,15 +354,24 @@ def window_count(d: DimLike, size: int, stride: int, dilation: int) -> DimLike:
 
 
 def _windows_type(
-    x: TensorType, *, axes: tuple[int, ...], sizes: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+    x: TensorType,
+    *,
+    axes: tuple[int, ...],
+    sizes: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
 ) -> TensorType:
     shape = list(x.shape)
     for axis, size, stride, dilation in zip(axes, sizes, strides, dilations, strict=True):
         if min(size, stride, dilation) < 1:
-            raise AttributeValueError(f"windows: size {size}, stride {stride} and dilation {dilation} must be at least 1")
+            raise AttributeValueError(
+                f"windows: size {size}, stride {stride} and dilation {dilation} must be at least 1"
+            )
         count = window_count(x.shape[axis], size, stride, dilation)
         if isinstance(count, int) and count < 1:
-            raise ShapeError(f"windows of {size} (dilation {dilation}) do not fit axis {axis} of {x}; pad it or shrink them")
+            raise ShapeError(
+                f"windows of {size} (dilation {dilation}) do not fit axis {axis} of {x}; pad it or shrink them"
+            )
         shape[axis] = count
     return TensorType(x.dtype, (*shape, *sizes))
 
@@ -374,7 +393,9 @@ def _windows_element(k: Emitter, index: Sequence[str], *, axes: Any, sizes: Any,
     return k.load(0, place)
 
 
-def _windows_vjp(g: Tensor, y: Tensor, x: Tensor, *, axes: Any, sizes: Any, strides: Any, dilations: Any) -> tuple[Tensor]:
+def _windows_vjp(
+    g: Tensor, y: Tensor, x: Tensor, *, axes: Any, sizes: Any, strides: Any, dilations: Any
+) -> tuple[Tensor]:
     from dlc.ops.index import fold
 
     lengths = tuple(x.shape[a] for a in axes)
