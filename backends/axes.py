@@ -65,7 +65,9 @@ def reach(node: Node, leaves: Mapping[Node, object], places: Places | None = Non
             continue
         seen.add((x, at))
         if x in leaves or (x.op.name == "reshape" and x.inputs[0] in leaves):
-            found.operands.append(tuple(p for p in at if p is not None))
+            # an axis that stays at one of several positions (a slice takes one) keeps its neighbours apart
+            long = [p for d, p in zip(x.shape, at, strict=True) if not is_one(d)]
+            found.operands.append(tuple(INNER if p is None else p for p in long))
             continue
         stack.extend(_below(x, at, found))
     return found

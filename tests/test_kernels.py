@@ -137,6 +137,26 @@ def test_bias_and_relu_of_named_rows(rows: int) -> None:
     close(found, np.maximum(values[0] + values[1], 0))
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda t: t[:, 0] * 2,
+        lambda t: t[:, 1:2],
+        lambda t: t[:, 0] + t[:, 1],
+        lambda t: t[..., 2] + 1,
+        lambda t: dlc.sum(t[:, 1:2], axis=(0, 2)),
+        lambda t: dlc.sum(t[:, 1], axis=0),
+        lambda t: t[:, 1] @ dlc.matrix_transpose(t[:, 0]),
+    ],
+)
+def test_one_of_several_positions_keeps_its_neighbours_apart(read: Any) -> None:
+    t = dlc.input("t", (3, 2, "M"))
+    graph = dlc.graph([t], [read(t)])
+    x = np.arange(24, dtype=np.float32).reshape(3, 2, 4)
+    (expected,) = dlc.compile(graph, "reference")(x)
+    np.testing.assert_array_equal(dlc.compile(graph)(x)[0], expected)
+
+
 def test_several_results_in_the_place_of_operands() -> None:
     p, m, v, g = (dlc.input(n, ("N", 19)) for n in "pmvg")
     rate = dlc.input("rate")
