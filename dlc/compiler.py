@@ -76,7 +76,7 @@ class Program:
         self.seed: State | None = None
         self.step: State | None = None
         self._executable = executable
-        self._bound: dict[tuple[tuple[int, ...], ...], dict[str, int]] = {}
+        self._bound: dict[tuple[tuple[int, ...] | None, ...], dict[str, int]] = {}
         self._dtypes = tuple(np.dtype(n.type.dtype) for n in graph.inputs)
         self._lock = threading.Lock()
 
@@ -98,19 +98,21 @@ class Program:
         """Run once. Raises `CallError`, `ArgumentError` or `DTypeError` on arguments that do not fit."""
         if named or len(args) != len(self._dtypes):
             args = tuple(match_arguments(self.graph.inputs, args, named))
-        arrays = [
-            a if type(a) is np.ndarray and a.dtype is d else read_argument(n, a)
-            for a, d, n in zip(args, self._dtypes, self.graph.inputs, strict=True)
-        ]
-        shapes = tuple([a.shape for a in arrays])
-        bindings = self._bound.get(shapes)
+        # Arrays of the right dtypes and of shapes seen before, which is nearly every call, need no other look than this.
+        shapes = [a.shape if type(a) is np.ndarray and a.dtype is d else None for a, d in zip(args, self._dtypes)]  # noqa: B905
+        bindings = self._bound.get(tuple(shapes))
         if bindings is None:
-            bindings = self._bind(shapes, arrays)
+            args = tuple([read_argument(n, a) for n, a in zip(self.graph.inputs, args, strict=True)])
+            bindings = self._bind(args)
         if self.check_finite:
-            return self._run_checked(arrays, bindings)
-        return self._executable(arrays, bindings)
+            return self._run_checked(args, bindings)
+        return self._executable(args, bindings)
 
-    def _bind(self, shapes: tuple[tuple[int, ...], ...], arrays: Sequence[Array]) -> dict[str, int]:
+    def _bind(self, arrays: Sequence[Array]) -> dict[str, int]:
+        shapes = tuple([a.shape for a in arrays])
+        known = self._bound.get(shapes)
+        if known is not None:
+            return known
         bindings = bind_dims(self.graph.inputs, arrays)
         check_bound_shapes(self.graph, bindings)
         with self._lock:

@@ -24,14 +24,23 @@ def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
     return raw[start : start + nbytes].view(d).reshape(shape)
 
 
+class Updates:
+    """How often a program has updated its states: one count for them all, so that a call need not touch each."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class State(Leaf):
     """A value that outlives calls. Programs bind it by reference, so an update through one is seen by all.
 
     `type` has a concrete shape. The value materialises when first asked for, from `initial()`; one that was set or
-    loaded is never overwritten by a later initialisation. `version` counts assignments, for what is derived from it.
+    loaded is never overwritten by a later initialisation.
     """
 
-    __slots__ = ("_value", "initial", "type", "version")
+    __slots__ = ("_assigned", "_updates", "_value", "initial", "type")
 
     def __init__(self, name: str, type: TensorType, initial: Callable[[], Any]) -> None:
         super().__init__(name)
@@ -39,7 +48,8 @@ class State(Leaf):
             raise GraphError(f"the state {name!r} needs a shape of plain ints, not {type}")
         self.type = type
         self.initial = initial
-        self.version = 0
+        self._assigned = 0
+        self._updates: tuple[Updates, ...] = ()
         self._value: np.ndarray[Any, Any] | None = None
 
     @property
@@ -55,6 +65,15 @@ class State(Leaf):
         assert self._value is not None
         return self._value
 
+    @property
+    def version(self) -> int:
+        """Grows with every assignment and every update by a program, for what is derived from the value."""
+        return self._assigned + sum([u.count for u in self._updates])
+
+    def count(self, updates: Updates) -> None:
+        """Let `version` follow the updates of a program."""
+        self._updates += (updates,)
+
     def assign(self, value: Any) -> None:
         """Copy `value` into the storage. Raises `ArgumentError` when shape or dtype do not fit."""
         array = np.asarray(value)
@@ -63,7 +82,7 @@ class State(Leaf):
         if array.dtype.name != self.type.dtype and not np.can_cast(array.dtype, self.type.dtype, casting="same_kind"):
             raise ArgumentError(f"the state {self.name!r} is {self.type.dtype}, the value {array.dtype.name}")
         self._write(array)
-        self.version += 1
+        self._assigned += 1
 
     def _write(self, array: Any) -> None:
         if self._value is None:

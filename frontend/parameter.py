@@ -147,8 +147,7 @@ class Parameter:
         if self._drawn is not None and np.array_equal(
             self._value_from(*self._drawn), self._state.value, equal_nan=True
         ):
-            self._state.value[...] = self._draw()
-            self._state.version += 1
+            self._state.assign(self._draw())
 
     def _draw(self) -> Array:
         self._drawn = (self._seed, self._name)

@@ -2,8 +2,9 @@
 
 It is compiled and cached like any kernel. Its arguments are the table's address, the number of rows, the address of
 the argument blocks (`dlc.backends.cpu.table` says what they hold), and then, for the arrays of this call: where an
-array object keeps the address of its data, the number of inputs, the first output's base and the number of outputs.
-Their bases come as addresses of array objects, since Python gives those at once, and are replaced by the data's.
+array object keeps the address of its data, where a tuple keeps its items, which base holds the address of the tuple of
+inputs (the next one holds that of the outputs), the number of inputs, the first output's base and the number of outputs.
+Python gives the addresses of two tuples at once; to look up those of all arrays' data takes it longer than small kernels.
 Loops keep their state in bases, which belong to one call, so the table and the arguments are shared by all threads.
 """
 
@@ -20,10 +21,12 @@ SOURCE = f'''def kernel(bases, args):
     rows = args[1]
     a = pointer_at(args[2])
     status = pointer_status(bases)
-    for i in range({FIRST}, {FIRST} + args[4]):
-        bases[i] = pointer_at(bases[i] + args[3])[0]
-    for i in range(args[5], args[5] + args[6]):
-        bases[i] = pointer_at(bases[i] + args[3])[0]
+    inputs = pointer_at(bases[args[5]] + args[4])
+    for i in range(args[6]):
+        bases[{FIRST} + i] = pointer_at(inputs[i] + args[3])[0]
+    outputs = pointer_at(bases[args[5] + 1] + args[4])
+    for i in range(args[8]):
+        bases[args[7] + i] = pointer_at(outputs[i] + args[3])[0]
     row = int64(0)
     while row < rows:
         what = table[2 * row]

@@ -8,6 +8,8 @@ import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,22 +26,26 @@ from dlc.errors import DlcError, IndexOutOfRangeError
 from dlc.ir import Graph, Node, TensorType
 from dlc.ops.fused import can_fail
 from dlc.passes.memory import Arena
-from dlc.state import State, aligned_empty
+from dlc.state import State, Updates, aligned_empty
 
 MAX_BINDINGS = 64  # argument blocks that are kept, the least recently used going first
 POISON = os.environ.get("DLC_POISON", "0") not in ("", "0")
 STATUS_WORDS = 8
 
 _NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+_PACK = struct.Struct("2q").pack_into
 
 
-def _data_field() -> int:
-    """Where a NumPy array object keeps the address of its data: the first field after Python's object head."""
-    probes = [np.zeros(shape, np.float32) for shape in ((), (3,), (2, 5))]
-    for a in probes:
-        if ctypes.c_size_t.from_address(id(a) + object.__basicsize__).value != a.ctypes.data:
-            raise RuntimeError("this Python or NumPy lays arrays out in a way that the CPU backend does not know")
-    return object.__basicsize__
+@cache
+def _fields() -> tuple[int, int]:
+    """Where a NumPy array keeps the address of its data, and a tuple its items: right after Python's object heads."""
+    data, items = object.__basicsize__, tuple.__basicsize__
+    probes = tuple([np.zeros(shape, np.float32) for shape in ((), (3,), (2, 5))])
+    for i, a in enumerate(probes):
+        found = ctypes.c_size_t.from_address(id(probes) + items + 8 * i).value
+        if found != id(a) or ctypes.c_size_t.from_address(found + data).value != a.ctypes.data:
+            raise RuntimeError("this Python or NumPy lays objects out in a way that the CPU backend does not know")
+    return data, items
 
 
 class Memory(NamedTuple):
@@ -56,11 +62,12 @@ class Bound:
 
     def __init__(self, executable: CpuExecutable, bindings: Mapping[str, int]) -> None:
         plan = executable.plan
-        self.arena: Arena = plan.arena(bindings)
-        self.args = executable.arguments.bound(self.arena, bindings)
+        arena: Arena = plan.arena(bindings)
+        self.peak = arena.peak
+        self.args = executable.arguments.bound(arena, bindings)
         graph, table = plan.graph, executable.table
-        arrays = (len(graph.inputs), executable.first_output, len(graph.outputs))
-        self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data, _data_field(), *arrays], np.int64)
+        arrays = (plan.bases, len(graph.inputs), executable.first_output, len(graph.outputs))
+        self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data, *_fields(), *arrays], np.int64)
         self.head_address = self.head.ctypes.data
         self.outputs = [(_shape(n.type, bindings), np.dtype(n.type.dtype)) for n in graph.outputs]
 
@@ -92,10 +99,12 @@ class CpuExecutable:
         self._run = _NATIVE(dispatcher())
         self._can_fail = any(can_fail(step.node) for step in self.plan.kernels)
         self._states = [n.leaf for n in graph.states if isinstance(n.leaf, State)]
-        self._updated = [n.leaf for n, _ in graph.updates if isinstance(n.leaf, State)]
+        self._updates = Updates()
+        for node, _ in graph.updates:
+            if isinstance(node.leaf, State):
+                node.leaf.count(self._updates)
         self.first_output = FIRST + len(graph.inputs) + len(self._states)
-        self._pack_inputs = struct.Struct(f"{len(graph.inputs)}q").pack_into
-        self._pack_outputs = struct.Struct(f"{len(graph.outputs)}q").pack_into
+        self._tuples = 8 * self.plan.bases
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Bound] = OrderedDict()
         self._pool: list[Memory] = []  # memory that no call is using, for all bindings
         self._last: tuple[Mapping[str, int] | None, Bound | None] = (None, None)
@@ -111,11 +120,21 @@ class CpuExecutable:
         last, bound = self._last
         if last is not bindings or bound is None:
             bound = self._bind(bindings)
-        memory = self._take(bound.arena.peak)
-        arrays = [a if a.flags.carray else np.array(a, order="C") for a in inputs]  # C-ordered and aligned
-        results = [np.empty(shape, dtype) for shape, dtype in bound.outputs]
-        self._pack_inputs(memory.bases, 8 * FIRST, *map(id, arrays))
-        self._pack_outputs(memory.bases, 8 * self.first_output, *map(id, results))
+        try:
+            memory = self._pool.pop()
+            if len(memory.arena) < bound.peak:  # what is too small makes room for what is not
+                memory = self._new_memory(bound.peak)
+        except IndexError:
+            memory = self._new_memory(bound.peak)
+        if self.poison:
+            memory.arena[...] = 0xFF
+        arrays = tuple(inputs)
+        for a in arrays:
+            if not a.flags.carray:  # C-ordered and aligned, as nearly all are
+                arrays = tuple([np.array(a, order="C") for a in arrays])
+                break
+        results = tuple(starmap(np.empty, bound.outputs))
+        _PACK(memory.bases, self._tuples, id(arrays), id(results))
         self._run(memory.address, bound.head_address)
         if self._can_fail and memory.status[0]:
             report = memory.status.tolist()
@@ -123,9 +142,8 @@ class CpuExecutable:
             self._pool.append(memory)
             raise self._error(*report[1:5])
         self._pool.append(memory)
-        for state in self._updated:
-            state.version += 1
-        return tuple(results)
+        self._updates.count += 1
+        return results
 
     def _bind(self, bindings: Mapping[str, int]) -> Bound:
         key = tuple(sorted(bindings.items()))
@@ -136,22 +154,10 @@ class CpuExecutable:
         self._last = (bindings, bound)
         return bound
 
-    def _take(self, nbytes: int) -> Memory:
-        """Memory that no other call is using; one that is too small makes room for a larger one."""
-        try:
-            memory = self._pool.pop()
-            if len(memory.arena) < nbytes:
-                memory = self._new_memory(nbytes)
-        except IndexError:
-            memory = self._new_memory(nbytes)
-        if self.poison:
-            memory.arena[...] = 0xFF
-        return memory
-
     def _new_memory(self, nbytes: int) -> Memory:
         """An arena of `nbytes`, and bases that hold every address that is the same at each call."""
         arena, status = aligned_empty((nbytes,), "uint8"), np.zeros(STATUS_WORDS, np.int64)
-        bases = (ctypes.c_int64 * self.plan.bases)()
+        bases = (ctypes.c_int64 * (self.plan.bases + 2))()  # and the tuples of inputs and outputs
         bases[0], bases[1] = status.ctypes.data, arena.ctypes.data
         for i, state in enumerate(self._states):
             bases[FIRST + len(self.plan.graph.inputs) + i] = state.value.ctypes.data
