@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
@@ -154,7 +155,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 @reduction(
     accepts=dtypes.NUMERIC,
     empty=False,
-    reference=lambda x, *, axes: np.max(x, axis=axes),
+    reference=lambda x, *, axes: np.max(x, axis=axes, initial=_extremes(x.dtype)[0]),
     init="lowest({T})",
     combine="maximum({a}, {b})",
     vjp=lambda g, y, x, *, axes: (_share_among_ties(g, y, x, axes),),
@@ -162,6 +163,8 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 )
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The maximum over `axis` (None: all); NaN wins. The cotangent is shared equally among ties.
+
+    Over a named dim that is 0 at the call it is -inf, or the lowest integer; over a plain 0, a `ShapeError`.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.max([[1.0, 2.0], [3.0, 4.0]], axis=0)).tolist()
@@ -172,7 +175,7 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 @reduction(
     accepts=dtypes.NUMERIC,
     empty=False,
-    reference=lambda x, *, axes: np.min(x, axis=axes),
+    reference=lambda x, *, axes: np.min(x, axis=axes, initial=_extremes(x.dtype)[1]),
     init="highest({T})",
     combine="minimum({a}, {b})",
     vjp=lambda g, y, x, *, axes: (_share_among_ties(g, y, x, axes),),
@@ -180,6 +183,8 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 )
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The minimum over `axis` (None: all); NaN wins. The cotangent is shared equally among ties.
+
+    Over a named dim that is 0 at the call it is inf, or the highest integer; over a plain 0, a `ShapeError`.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.min([[1.0, 2.0], [3.0, 4.0]], axis=0)).tolist()
@@ -219,10 +224,21 @@ def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """
 
 
+def _extremes(dtype: Any) -> tuple[Any, Any]:
+    """The lowest and the highest value of a dtype."""
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    info = np.iinfo(dtype)
+    return info.min, info.max
+
+
 def _best_first(name: str) -> Callable[..., Any]:
     def reference(x: Array, *, axes: tuple[int, ...]) -> Array:
         moved = np.moveaxis(x, axes, range(-len(axes), 0))
-        flat = moved.reshape(*moved.shape[: x.ndim - len(axes)], -1)
+        kept = moved.shape[: x.ndim - len(axes)]
+        flat = moved.reshape(*kept, math.prod(moved.shape[len(kept) :]))
+        if not flat.shape[-1]:
+            return np.full(kept, -1, np.int64)
         return np.asarray(getattr(np, name)(flat, axis=-1), np.int64)
 
     return reference
@@ -239,6 +255,8 @@ def _best_first(name: str) -> Callable[..., Any]:
 )
 def argmax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The int64 position of the first maximum over `axis`, counted in row-major order over the reduced axes; NaN wins.
+
+    Over a named dim that is 0 at the call it is -1; over a plain 0, a `ShapeError`.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.argmax([[1.0, 5.0], [3.0, 4.0]], axis=1)).tolist()
@@ -257,6 +275,8 @@ def argmax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 )
 def argmin(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The int64 position of the first minimum over `axis`, counted in row-major order over the reduced axes; NaN wins.
+
+    Over a named dim that is 0 at the call it is -1; over a plain 0, a `ShapeError`.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.argmin([[1.0, 5.0], [3.0, 4.0]], axis=1)).tolist()
