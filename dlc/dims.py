@@ -93,7 +93,7 @@ class Dim:
     def __str__(self) -> str:
         text = ""
         for monomial, coefficient in self.terms:
-            alone = len(monomial) == 1 and abs(coefficient) == 1
+            alone = len(monomial) == 1 and coefficient == 1  # "-A//2" would read as (-A)//2
             factors = [str(a) if alone or isinstance(a, str) else f"({a})" for a in monomial]
             if not factors or abs(coefficient) != 1:
                 factors.insert(0, str(abs(coefficient)))
