@@ -135,7 +135,7 @@ def _places(size: Sequence[int], outputs: Sequence[int], stride: Pair, dilation:
     for k in range(size[0]):
         for m in range(size[1]):
             rows, columns = (
-                slice(at * d, at * d + (n - 1) * s + 1, s)
+                slice(at * d, at * d + max((n - 1) * s + 1, 0), s)
                 for at, d, n, s in zip((k, m), dilation, outputs, stride, strict=True)
             )
             yield (k, m), (..., rows, columns)

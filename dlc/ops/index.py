@@ -257,7 +257,7 @@ def _fold_reference(g: Array, *, axes: Any, lengths: Any, strides: Any, dilation
         place = [slice(None)] * rank
         for axis, at, stride, dilation in zip(axes, offset, strides, dilations, strict=True):
             start = at * dilation
-            place[axis] = slice(start, start + (g.shape[axis] - 1) * stride + 1, stride)
+            place[axis] = slice(start, start + max((g.shape[axis] - 1) * stride + 1, 0), stride)
         result[tuple(place)] += g[(..., *offset)].astype(wide)
     return result.astype(g.dtype)
 

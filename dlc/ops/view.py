@@ -378,6 +378,9 @@ def _windows_type(
 
 def _windows_reference(x: Array, *, axes: Any, sizes: Any, strides: Any, dilations: Any) -> Array:
     spans = tuple((n - 1) * d + 1 for n, d in zip(sizes, dilations, strict=True))
+    if any(span > x.shape[axis] for axis, span in zip(axes, spans, strict=True)):  # a named dim may leave no window
+        counts = {a: window_count(x.shape[a], *how) for a, *how in zip(axes, sizes, strides, dilations, strict=True)}
+        return np.empty((*(counts.get(a, d) for a, d in enumerate(x.shape)), *sizes), x.dtype)
     view = np.lib.stride_tricks.sliding_window_view(x, spans, axis=axes)
     outer = [slice(None)] * x.ndim
     for axis, stride in zip(axes, strides, strict=True):
