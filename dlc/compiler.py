@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ndarray
 
 from dlc.arguments import bind_dims, check_bound_shapes, match_arguments, read_argument
 from dlc.errors import AttributeValueError, NonFiniteError, UnsupportedError
@@ -76,6 +77,7 @@ class Program:
         self.seed: State | None = None
         self.step: State | None = None
         self._executable = executable
+        self._run = executable.__call__
         self._bound: dict[tuple[tuple[int, ...] | None, ...], dict[str, int]] = {}
         self._dtypes = tuple(np.dtype(n.type.dtype) for n in graph.inputs)
         self._lock = threading.Lock()
@@ -99,14 +101,15 @@ class Program:
         if named or len(args) != len(self._dtypes):
             args = tuple(match_arguments(self.graph.inputs, args, named))
         # Arrays of the right dtypes and of shapes seen before, which is nearly every call, need no other look than this.
-        shapes = [a.shape if type(a) is np.ndarray and a.dtype is d else None for a, d in zip(args, self._dtypes)]  # noqa: B905
+        fits = zip(args, self._dtypes, strict=True)
+        shapes = [a.shape if type(a) is ndarray and a.dtype is d else None for a, d in fits]
         bindings = self._bound.get(tuple(shapes))
         if bindings is None:
             args = tuple([read_argument(n, a) for n, a in zip(self.graph.inputs, args, strict=True)])
             bindings = self._bind(args)
         if self.check_finite:
             return self._run_checked(args, bindings)
-        return self._executable(args, bindings)
+        return self._run(args, bindings)
 
     def _bind(self, arrays: Sequence[Array]) -> dict[str, int]:
         shapes = tuple([a.shape for a in arrays])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -206,9 +206,10 @@ _set_op, _set_inputs, _set_attrs, _set_type = (getattr(Node, s).__set__ for s in
 def make_node(op: Op, inputs: tuple[Node, ...] = (), attrs: Mapping[str, Any] | None = None) -> Node:
     """The one node of `op` on `inputs` under `attrs`. Raises what the op's type rule raises."""
     if attrs:
-        key = (op.name, tuple(map(id, inputs)), tuple([(k, attribute_key(attrs[k])) for k in sorted(attrs)]))
+        names = sorted(attrs)
+        key = (op.name, inputs, *names, *[attribute_key(attrs[k]) for k in names])
     else:
-        key = (op.name, tuple(map(id, inputs)), ())
+        key = (op.name, inputs)
     found = _interned.get(key)
     node = found() if found is not None else None
     if node is not None:
@@ -237,17 +238,23 @@ def topological(roots: Iterable[Node], stop: Callable[[Node], bool] | None = Non
     """All nodes that `roots` need, operands before users, in a fixed order; does not go below nodes where `stop`."""
     order: list[Node] = []
     done: set[Node] = set()
+    stack: list[Node | None] = []
     for root in roots:
-        stack: list[tuple[Node, bool]] = [(root, False)]
+        stack.append(root)
         while stack:
-            node, ready = stack.pop()
-            if ready:
-                order.append(node)
+            node = stack.pop()
+            if node is None:  # below this mark lies a node whose operands are all in `order`
+                order.append(stack.pop())  # type: ignore[arg-type]
             elif node not in done:
                 done.add(node)
-                stack.append((node, True))
-                if stop is None or not stop(node):
-                    stack.extend((x, False) for x in reversed(node.inputs) if x not in done)
+                if not node.inputs or (stop is not None and stop(node)):
+                    order.append(node)
+                    continue
+                stack.append(node)
+                stack.append(None)
+                for x in reversed(node.inputs):
+                    if x not in done:
+                        stack.append(x)
     return order
 
 
@@ -359,7 +366,7 @@ class Graph:
         new: dict[Node, Node] = {}
         origins: dict[Node, tuple[Origin, ...]] = {}
         for node in self.nodes:
-            operands = tuple(new[x] for x in node.inputs)
+            operands = tuple([new[x] for x in node.inputs])
             replacement = new[node] = transform(node, operands)
             inherit_origins(origins, replacement, self.origins.get(node, ()), known=operands)
         updates = tuple((state, new[value]) for state, value in self.updates) if keep_updates else ()
@@ -370,7 +377,7 @@ class Graph:
         new: dict[Node, Node] = {}
         origins: dict[Node, tuple[Origin, ...]] = {}
         for node in topological(self.roots, stop=values.__contains__):
-            replacement = values.get(node) or same_op(node, tuple(new[x] for x in node.inputs))
+            replacement = values.get(node) or same_op(node, tuple([new[x] for x in node.inputs]))
             new[node] = replacement
             if places := self.origins.get(node):
                 origins.setdefault(replacement, places)
@@ -380,13 +387,11 @@ class Graph:
 
 def same_op(node: Node, operands: tuple[Node, ...]) -> Node:
     """`node`'s op and attributes on other operands; `node` itself where they are the same."""
-    if all(a is b for a, b in zip(node.inputs, operands, strict=True)):
-        return node
-    return make_node(node.op, operands, node.attrs)
+    return node if operands == node.inputs else make_node(node.op, operands, node.attrs)
 
 
 def inherit_origins(
-    origins: dict[Node, tuple[Origin, ...]], node: Node, places: tuple[Origin, ...], known: Iterable[Node] = ()
+    origins: dict[Node, tuple[Origin, ...]], node: Node, places: tuple[Origin, ...], known: Sequence[Node] = ()
 ) -> None:
     """Give `node`, and the new nodes below it, the places of the node that they stand for."""
     if not places:
@@ -395,11 +400,10 @@ def inherit_origins(
         origins[node] = tuple(dict.fromkeys((*origins[node], *places)))
         return
     origins[node] = places
-    stop = set(known)
-    stack = [] if node in stop else list(node.inputs)
+    stack = [] if node in known else list(node.inputs)
     while stack:
         n = stack.pop()
-        if n not in origins and n not in stop:
+        if n not in origins and n not in known:
             origins[n] = places
             stack.extend(n.inputs)
 

@@ -40,7 +40,8 @@ def constant_folding(graph: Graph) -> Graph:
 
 def _fold_graph(graph: Graph, done: dict[int, Graph]) -> Graph:
     def fold(node: Node, operands: tuple[Node, ...]) -> Node:
-        return _folded(node.op, operands, node.attrs, node.type) or _with_bodies(node, operands, done)
+        constant = all([x.op is CONSTANT for x in operands])
+        return (constant and _folded(node.op, operands, node.attrs, node.type)) or _with_bodies(node, operands, done)
 
     if id(graph) not in done:
         changed = any(_may_fold(n) or _has_body(n) for n in graph.nodes)
@@ -49,7 +50,7 @@ def _fold_graph(graph: Graph, done: dict[int, Graph]) -> Graph:
 
 
 def _has_body(node: Node) -> bool:
-    return any(isinstance(v, Graph) for v in node.attrs.values())
+    return bool(node.attrs) and any([isinstance(v, Graph) for v in node.attrs.values()])
 
 
 def _may_fold(node: Node) -> bool:
@@ -65,8 +66,7 @@ def _with_bodies(node: Node, operands: tuple[Node, ...], done: dict[int, Graph])
 
 
 def _folded(op: Any, operands: tuple[Node, ...], attrs: Mapping[str, Any], type: Any) -> Node | None:
-    if not all(x.op is CONSTANT for x in operands):
-        return None
+    """The value of `op` on constants as a node, or None where it is better computed at run time."""
     if op.kind not in _FOLDABLE or op.reference is None or not isinstance(type, TensorType) or not is_concrete(type):
         return None
     if any(isinstance(v, Graph) or _has_dims(v) for v in attrs.values()):

@@ -16,7 +16,7 @@ import numpy as np
 from dlc.errors import DlcError, RuleError
 from dlc.ir import Graph, Node, TensorType, Wildcard, attribute_key, inherit_origins, make_node, same_op
 from dlc.ops.definition import Op
-from dlc.ops.leaves import INPUT, InputLeaf
+from dlc.ops.leaves import CONSTANT, INPUT, InputLeaf
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import Origin, written_at
 
@@ -54,14 +54,14 @@ class Rule:
         """The ways that the pattern fits `node`: for each the nodes and attribute values by name."""
         return _match(self, self.pattern, node, {})
 
-    def may_match(self, ops: tuple[Op, ...]) -> bool:
-        """Whether a node of the pattern's op on operands of these ops could match: a cheap test before the real one."""
-        wanted = tuple(None if x.op is INPUT else x.op for x in self.pattern.inputs)
-        orders = (ops, ops[::-1]) if self.pattern.op.commutative else (ops,)
-        return any(
-            len(wanted) == len(found) and all(w is None or w is o for w, o in zip(wanted, found, strict=True))
-            for found in orders
-        )
+    def may_match(self, sorts: Sequence[Any], same: bool) -> bool:
+        """Whether a node of the pattern's op could match, by the sorts of its operands (see `Rewriter.candidates`) and
+        whether it has two, the same: a cheap test before the real one."""
+        wanted = self.pattern.inputs
+        if len(wanted) == 2 and wanted[0] is wanted[1] and wanted[0].op is INPUT and not same:
+            return False
+        orders = (sorts, sorts[::-1]) if self.pattern.op.commutative else (sorts,)
+        return any(len(wanted) == len(found) and all(map(_sort_fits, wanted, found)) for found in orders)
 
     def apply(self, node: Node, origin: Origin | None = None) -> Node | None:
         """What `node` becomes, or None where the rule does not apply. Raises `RuleError` if the types differ.
@@ -258,14 +258,32 @@ def _same_value(wanted: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bo
     By value and sign of zero, whatever the dtype; but a bool is not a number.
     """
     if wanted.ndim == 0:
-        if value.size == 0 or (value.size > 1 and value.flat[0] != value.flat[-1]):  # cheap for large arrays
-            return False
-        if value.size > 1 and not (value == value.flat[0]).all():
-            return False
-        return _scalar_key(wanted.item()) == _scalar_key(value.flat[0].item())
+        return _uniform_value(wanted) == _uniform_value(value)
     same = wanted.shape == value.shape and wanted.dtype.kind == value.dtype.kind
     pairs = zip(wanted.ravel().tolist(), value.ravel().tolist(), strict=False)
     return same and all(_scalar_key(a) == _scalar_key(b) for a, b in pairs)
+
+
+def _uniform_value(array: np.ndarray[Any, Any]) -> Any:
+    """What tells the value of all elements, which are the same; None where they are not."""
+    if array.size == 0:
+        return None
+    first = array.flat[0]
+    if array.size > 1:
+        if first != array.flat[-1] or not (array == first).all():  # the former is cheap for large arrays
+            return None
+        if first == 0 and array.dtype.kind == "f" and np.signbit(array).any() != np.signbit(array).all():
+            return None
+    return _scalar_key(first.item())
+
+
+def _sort_fits(pattern: Node, sort: Any) -> bool:
+    """Whether an operand of this sort may fit `pattern`."""
+    if pattern.op is not CONSTANT:
+        return pattern.op is INPUT or pattern.op is sort
+    if pattern.shape:
+        return sort is CONSTANT or not isinstance(sort, Op)
+    return bool(sort == _uniform_value(pattern.attrs["value"].array))
 
 
 def _scalar_key(value: bool | int | float) -> Any:
@@ -283,10 +301,12 @@ class Rewriter:
     def __init__(self, name: str, rules: Sequence[Rule]) -> None:
         self.__name__ = name
         self.rules = tuple(rules)
-        self._candidates: dict[tuple[Op, tuple[Op, ...]], tuple[Rule, ...]] = {}
+        self._candidates: dict[tuple[Any, ...], tuple[Rule, ...]] = {}
         for r in self.rules:
             if not isinstance(r, Rule):
                 raise RuleError(f"{name}: {r!r} is not a rule; make it with @passes.rule(pattern)")
+        asked = (x for r in self.rules for x in r.pattern.inputs if x.op is CONSTANT and not x.shape)
+        self._values = {_uniform_value(x.attrs["value"].array) for x in asked}
 
     def __repr__(self) -> str:
         return f"<pass {self.__name__}: {', '.join(r.name for r in self.rules)}>"
@@ -295,14 +315,24 @@ class Rewriter:
         return self._run(graph, {})
 
     def candidates(self, node: Node) -> Sequence[Rule]:
-        """The rules that may fit `node` by its op and its operands' ops, all that is looked at for most."""
-        operands = tuple([x.op for x in node.inputs])
-        key = (node.op, operands)
+        """The rules that may fit `node` by its op and the sorts of its operands, all that is looked at for most.
+
+        The sort of an operand is its op, or the value of a constant that patterns ask for.
+        """
+        inputs = node.inputs
+        sorts = [x.op if x.op is not CONSTANT else self._sort_of_constant(x) for x in inputs]
+        same = len(inputs) == 2 and inputs[0] is inputs[1]
+        key = (node.op, same, *sorts)
         found = self._candidates.get(key)
         if found is None:
             rules = [r for r in self.rules if r.pattern.op is node.op]
-            found = self._candidates[key] = tuple(r for r in rules if r.may_match(operands))
+            found = self._candidates[key] = tuple(r for r in rules if r.may_match(sorts, same))
         return found
+
+    def _sort_of_constant(self, node: Node) -> Any:
+        """The value of all elements, if some pattern asks for it; otherwise constants are of one sort."""
+        value = _uniform_value(node.attrs["value"].array)
+        return value if value in self._values else CONSTANT
 
     def _run(self, graph: Graph, done: dict[int, Graph]) -> Graph:
         if id(graph) not in done:
@@ -381,8 +411,8 @@ class _Sweep:
         normal = self.normal
         operands = tuple([normal[x] for x in node.inputs])
         if operands != node.inputs:
-            return same_op(node, operands), None
-        if any(isinstance(v, Graph) for v in node.attrs.values()):
+            return make_node(node.op, operands, node.attrs), None
+        if node.attrs and any([isinstance(v, Graph) for v in node.attrs.values()]):
             attrs = {k: self.on_body(v) if isinstance(v, Graph) else v for k, v in node.attrs.items()}
             if any(attrs[k] is not v for k, v in node.attrs.items()):
                 return make_node(node.op, node.inputs, attrs), None

@@ -141,10 +141,10 @@ class Op:
 
     def infer_type(self, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> Type:
         """The type of a node of this op. Under a wildcard (in a pattern) it is a stand-in, the first operand's."""
-        if attrs and any(isinstance(v, Wildcard) for v in attrs.values()):
+        if attrs and any([isinstance(v, Wildcard) for v in attrs.values()]):
             return inputs[0].type
         try:
-            return self.infer(*(x.type for x in inputs), **attrs)
+            return self.infer(*[x.type for x in inputs], **attrs)
         except TypeError as error:
             if isinstance(error, DlcError):
                 raise
@@ -194,7 +194,7 @@ def register(op: Op) -> Op:
 def build(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Any] | None = None) -> Tensor:
     """A tensor of a new (or the same, interned) node; errors gain the user's line."""
     try:
-        node = make_node(op, tuple(t.node for t in operands), attrs)
+        node = make_node(op, tuple([t.node for t in operands]), attrs)
     except DlcError as error:
         if error.where is not None:
             raise

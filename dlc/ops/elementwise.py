@@ -118,7 +118,10 @@ def elementwise(
                     raise DTypeError(f"{name} takes {_family(accepts)}, not {t}; convert with .astype('{accepts[-1] if accepts[-1] != 'float64' else 'float32'}')")
                 if t.dtype != types[0].dtype:
                     raise DTypeError(f"{name} takes operands of one dtype, not {types[0]} and {t}")
-            return TensorType(result or types[0].dtype, broadcast_shapes(*(t.shape for t in types), op=name))
+            shape = broadcast_shapes(*[t.shape for t in types], op=name)
+            if shape is types[0].shape and result is None:
+                return types[0]
+            return TensorType(result or types[0].dtype, shape)
 
         def samples() -> Iterable[Sample]:
             dtype = sample_dtype or ("float32" if "float32" in accepts else accepts[0])

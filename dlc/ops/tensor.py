@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -227,6 +228,7 @@ class Tensor:
         return _ops().min(self, axis=axis, keepdims=keepdims)
 
 
+@cache
 def _ops() -> Any:
     """The functions behind the operators, which are defined on top of this class."""
     from dlc import ops
@@ -270,15 +272,21 @@ def handles_below(tensors: Iterable[Tensor]) -> list[Tensor]:
     """All handles that `tensors` were made from, themselves included, each once; parents before children."""
     order: list[Tensor] = []
     seen: set[int] = set()
-    stack = [(t, False) for t in reversed(list(tensors))]
+    stack: list[Tensor | None] = list(tensors)[::-1]
     while stack:
-        t, ready = stack.pop()
-        if ready:
-            order.append(t)
+        t = stack.pop()
+        if t is None:  # below this mark lies a handle whose parents are all in `order`
+            order.append(stack.pop())  # type: ignore[arg-type]
         elif id(t) not in seen:
             seen.add(id(t))
-            stack.append((t, True))
-            stack.extend((p, False) for p in reversed(t.parents) if id(p) not in seen)
+            if not t.parents:
+                order.append(t)
+                continue
+            stack.append(t)
+            stack.append(None)
+            for p in reversed(t.parents):
+                if id(p) not in seen:
+                    stack.append(p)
     return order
 
 
