@@ -36,6 +36,8 @@ def match_arguments(inputs: Sequence[Node], args: Sequence[Any], named: Mapping[
 def read_argument(node: Node, value: Any) -> Array:
     """`value` as an array of the input's dtype. Takes NumPy, DLPack and Python numbers; refuses a cast that loses values."""
     target = node.type.dtype
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DTypeError(f"the input {_name(node)!r} cannot read a masked array; fill it first with .filled(value)")
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
     elif hasattr(value, "__dlpack__"):
@@ -49,6 +51,8 @@ def read_argument(node: Node, value: Any) -> Array:
         if array.size and (array.min() < info.min or array.max() > info.max):
             raise DTypeError(f"the input {_name(node)!r} is {target}, and the {array.dtype.name} array given holds values outside it")
         return array.astype(target)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"the input {_name(node)!r} is {target}; it cannot take an array of {array.dtype}")
     if can_cast_without_loss(array.dtype.name, target):
         return array.astype(target)
     raise DTypeError(
@@ -72,7 +76,11 @@ def _read_python(node: Node, value: Any) -> Array:
         info = np.iinfo(target)
         if array.min() < info.min or array.max() > info.max:
             raise DTypeError(f"the input {_name(node)!r} is {target}, which cannot hold {value!r:.60}")
-    return array.astype(numpy_dtype(target))
+    with np.errstate(over="ignore"):
+        result = array.astype(numpy_dtype(target))
+    if target in FLOATING and array.size and not np.array_equal(np.isinf(result), np.isinf(array)):
+        raise DTypeError(f"the input {_name(node)!r} is {target}, which cannot hold {value!r:.60}")
+    return result
 
 
 def bind_dims(inputs: Sequence[Node], arrays: Sequence[Array]) -> dict[str, int]:

@@ -110,8 +110,9 @@ def weak_dtype(value: bool | int | float, among: str) -> str:
 
 
 def can_cast_without_loss(source: str, target: str) -> bool:
-    """Whether every value of `source` survives in `target`."""
-    return source == target or np.can_cast(source, target, casting="safe")
+    """Whether every value of `source` survives in `target`; NumPy calls int64 to float64 safe, where 2^53 + 1 is lost."""
+    wide = source in ("int64", "uint64") and target in FLOATING
+    return source == target or (not wide and np.can_cast(source, target, casting="safe"))
 
 
 def _rank(name: str) -> int:

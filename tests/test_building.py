@@ -202,3 +202,25 @@ def test_fans_of_convolutions_count_the_window() -> None:
 
 def test_odd_counts_of_normal_values() -> None:
     assert np.isfinite(initialisers.normal()((7,), initialisers.words_for(0, "w"))).all()
+
+
+@pytest.mark.parametrize(
+    "dtype, value, what",
+    [
+        ("float32", np.ma.masked_array([1.0, 2.0], [True, False], dtype=np.float32), "masked"),
+        ("float32", np.zeros(2, [("a", "f4")]), "cannot take"),
+        ("float32", np.zeros(2, complex), "cannot take"),
+        ("float32", [1e300, 0.0], "cannot hold"),
+        ("float64", np.array([2**53 + 1, 0]), "would lose values"),
+    ],
+)
+def test_arguments_that_would_lose_something_are_refused(dtype: str, value: object, what: str) -> None:
+    x = dlc.input("x", (2,), dtype)
+    with pytest.raises(DTypeError, match=what):
+        dlc.compile(dlc.graph([x], [x]), "reference")(value)
+
+
+def test_a_conversion_that_loses_integers_is_kept() -> None:
+    x = dlc.input("x", (1,), "int64")
+    (y,) = dlc.compile(dlc.graph([x], [x.astype("float64").astype("int64")]))([2**53 + 1])
+    assert y.tolist() == [2**53]

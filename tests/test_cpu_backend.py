@@ -336,3 +336,16 @@ def test_the_arena_is_near_its_lower_bound_for_a_deep_net() -> None:
     assert arena.lower_bound <= arena.peak <= 1.1 * arena.lower_bound
     without_reuse = allocate([1000 * 64] * len(plan.buffers), [0] * len(plan.buffers), [1] * len(plan.buffers))
     assert arena.peak < without_reuse.peak / 2
+
+
+@pytest.mark.parametrize(
+    "how", [lambda v: v, lambda v: v[:], lambda v: np.frombuffer(memoryview(v), v.dtype).reshape(v.shape)]
+)
+def test_the_storage_of_an_updated_state_may_be_an_input(how: Any) -> None:
+    x, w = dlc.input("x", (2, 3)), dlc.parameter(np.arange(6, dtype=np.float32).reshape(2, 3), "w")
+    program = dlc.compile(dlc.graph([x], [w * 2, x], updates=[(w, dlc.flip(x, 0) + w)]))
+    before = w.value.copy()
+    doubled, same = program(how(w.value))
+    np.testing.assert_array_equal(doubled, before * 2)
+    np.testing.assert_array_equal(same, before)
+    np.testing.assert_array_equal(w.value, before[::-1] + before)

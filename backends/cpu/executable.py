@@ -100,12 +100,13 @@ class CpuExecutable:
         self._can_fail = any(can_fail(step.node) for step in self.plan.kernels)
         self._states = [n.leaf for n in graph.states if isinstance(n.leaf, State)]
         self._updates = Updates()
-        for node, _ in graph.updates:
-            if isinstance(node.leaf, State):
-                node.leaf.count(self._updates)
+        self._updated = [n.leaf for n, _ in graph.updates if isinstance(n.leaf, State)]
+        for state in self._updated:
+            state.count(self._updates)
         self.first_output = FIRST + len(graph.inputs) + len(self._states)
         self._tuples = 8 * self.plan.bases
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Bound] = OrderedDict()
+        self._owners: set[int] = set()  # of the arrays that hold updated states, known once those have values
         self._pool: list[Memory] = []  # memory that no call is using, for all bindings
         self._last: tuple[Mapping[str, int] | None, Bound | None] = (None, None)
 
@@ -130,7 +131,8 @@ class CpuExecutable:
             memory.arena[...] = 0xFF
         arrays = tuple(inputs)
         for a in arrays:
-            if not a.flags.carray:  # C-ordered and aligned, as nearly all are
+            # nearly all are C-ordered and aligned, and none is the storage of a state that this call writes
+            if not a.flags.carray or (a.base is not None and self._is_written(a)):
                 arrays = tuple([np.array(a, order="C") for a in arrays])
                 break
         results = tuple(starmap(np.empty, bound.outputs))
@@ -154,8 +156,18 @@ class CpuExecutable:
         self._last = (bindings, bound)
         return bound
 
+    def _is_written(self, a: Array) -> bool:
+        """Whether an input lies in the storage of a state that a call updates: ``step(weight.value)``."""
+        owner: Any = a.base
+        while type(owner) is np.ndarray and owner.base is not None:
+            owner = owner.base
+        if type(owner) is np.ndarray:
+            return id(owner) in self._owners
+        return any(np.may_share_memory(a, state.value) for state in self._updated)
+
     def _new_memory(self, nbytes: int) -> Memory:
         """An arena of `nbytes`, and bases that hold every address that is the same at each call."""
+        self._owners = {id(state.value.base) for state in self._updated}
         arena, status = aligned_empty((nbytes,), "uint8"), np.zeros(STATUS_WORDS, np.int64)
         bases = (ctypes.c_int64 * (self.plan.bases + 2))()  # and the tuples of inputs and outputs
         bases[0], bases[1] = status.ctypes.data, arena.ctypes.data
