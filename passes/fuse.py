@@ -54,12 +54,12 @@ def _fuse(graph: Graph, done: dict[Graph, Graph]) -> Graph:
         group = groups.get(node)
         operands, body = build_body(group.results, group.members) if group is not None else ((), None)
         if body is None:
-            replacement = _with_fused_bodies(same_op(node, tuple(new[x] for x in node.inputs)), done)
+            replacement = _with_fused_bodies(same_op(node, tuple([new[x] for x in node.inputs])), done)
             inherit_origins(origins, replacement, graph.origins.get(node, ()), known=replacement.inputs)
             new[node] = replacement
             continue
         assert group is not None
-        fused = make_node(FUSED, tuple(new[x] for x in operands), {"body": body})
+        fused = make_node(FUSED, tuple([new[x] for x in operands]), {"body": body})
         members = sorted(group.members, key=lambda n: (not n.op.can_fail, n is not node))
         origins[fused] = tuple(dict.fromkeys(o for n in members for o in graph.origins.get(n, ())))
         for index, result in enumerate(group.results):
@@ -86,7 +86,7 @@ def _outside(graph: Graph, groups: dict[Node, Group]) -> set[Node]:
             stack.extend(node.inputs)
         else:
             stack.append(group.root)
-            stack.extend(x for n in group.members for x in n.inputs if x not in group.members)
+            stack.extend([x for n in group.members for x in n.inputs if x not in group.members])
     return needed
 
 

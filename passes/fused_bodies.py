@@ -52,15 +52,14 @@ def _operands_first(results: Sequence[Node], members: Container[Node]) -> list[N
     """The members that the results need, in an order that depends on their structure alone."""
     order: list[Node] = []
     seen: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(results)]
+    stack: list[Node | None] = list(results)[::-1]
     while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
+        node = stack.pop()
+        if node is None:  # below this mark lies a node whose operands are all in `order`
+            order.append(stack.pop())  # type: ignore[arg-type]
         elif node not in seen:
             seen.add(node)
-            stack.append((node, True))
-            stack.extend([(x, False) for x in reversed(node.inputs) if x in members and x not in seen])
+            stack += (node, None, *[x for x in reversed(node.inputs) if x in members and x not in seen])
     return order
 
 

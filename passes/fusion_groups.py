@@ -71,6 +71,7 @@ class Group:
     """Nodes that become one kernel. `results` starts with the root, whose shape is the domain of a map."""
 
     root: Node
+    whole: tuple[Place, ...]  # where the root is evaluated: at every index of the domain
     results: list[Node] = field(default_factory=list)
     members: dict[Node, Member] = field(default_factory=dict)
     places: dict[Node, Place] = field(default_factory=dict)  # of reductions, for the loops inside them
@@ -115,8 +116,8 @@ class Grouping:
             return
         self.refused[node] = reason
         if node.op.kind in COMPUTED and node.op.name not in ALIASES:
-            group = self.by_root[node] = Group(node)
-            self._add(node, group, Member((root_place(node.shape),)))
+            group = self.by_root[node] = Group(node, (root_place(node.shape),))
+            self._add(node, group, Member(group.whole))
             group.results = [node]
             self.homes[node] = [group]
 
@@ -136,7 +137,8 @@ class Grouping:
             homes = self.homes.get(user)
             if not homes:
                 return f"{user.op.name} has a kernel of its own"
-            targets.update(dict.fromkeys(homes))
+            for home in homes:
+                targets[home] = None
         copied = len(targets) > 1
         if copied and not self._may_be_copied(node):
             return f"{len(targets)} kernels read it"
@@ -168,12 +170,11 @@ class Grouping:
 
     def _may_be_result(self, node: Node, group: Group) -> bool:
         """Whether `node`, an output or new state value, may be a further result of the one group that reads it."""
-        place = root_place(group.root.shape)
         return (
             group.by_rows
             and node.op.kind is Kind.ELEMENTWISE
             and node.shape == group.root.shape
-            and all(_places_below(u, group, node) == (place,) for u in self.users[node])
+            and all(_places_below(u, group, node) == group.whole for u in self.users[node])
         )
 
     def _member(self, node: Node, group: Group, copied: bool) -> Member | str:
@@ -190,7 +191,7 @@ class Grouping:
             return _with_heavy(node, group, places, repeated)
         if repeated and node.op.kind is not Kind.VIEW and not (node.op.name in CHEAP and _is_unary(node)):
             return "the kernel would compute it more than once"
-        copies = max((group.members[u].copies for u in inside), default=0) + (1 if copied else 0)
+        copies = max([group.members[u].copies for u in inside], default=0) + (1 if copied else 0)
         if copies > MAX_COPIES:
             return "a chain of copied ops ends here"
         return Member(places, repeated, copies)
@@ -228,6 +229,9 @@ def _places_below(user: Node, group: Group, node: Node) -> tuple[Place, ...]:
 
 def _places_in(node: Node, group: Group, inside: Sequence[Node]) -> tuple[tuple[Place, ...], bool]:
     """The indices at which a group evaluates `node`, and whether that repeats work."""
+    shape, whole = node.shape, group.whole
+    if all([u.op.kind is Kind.ELEMENTWISE and u.shape == shape and group.members[u].places == whole for u in inside]):
+        return whole, False  # the common case: one element for each element
     found: dict[Place, None] = {}
     repeated = False
     for user in inside:
@@ -246,7 +250,7 @@ def _with_heavy(node: Node, group: Group, places: tuple[Place, ...], repeated: b
         return Member(places)
     if group.heavy is not None:
         return f"the kernel is built around {group.heavy.op.name} already"
-    if places != (root_place(group.root.shape),) or node.shape != group.root.shape:
+    if places != group.whole or node.shape != group.root.shape:
         return "the kernel reads it at other places than it writes"
     if len(group.results) > 1:
         return "the kernel has several results"

@@ -371,7 +371,7 @@ class _Sweep:
         if counter is not None:
             counter.update(self.hits)
         new = self.normal
-        if all(new[n] is n for n in graph.nodes):
+        if all([new[n] is n for n in graph.nodes]):
             return graph
         origins: dict[Node, tuple[Origin, ...]] = {}
         for node in graph.nodes:

@@ -37,9 +37,10 @@ def value_of(node: Node) -> Value:
     """The value whose bytes `node` names: reshapes and stopped gradients are other names, items are parts."""
     index = 0
     while True:
-        if node.op.kind is Kind.ITEM:
+        op = node.op
+        if op.kind is Kind.ITEM:
             index = node.attrs["index"]
-        elif node.op.name not in ("reshape", "stop_gradient"):
+        elif op.name not in ("reshape", "stop_gradient"):
             return Value(node, index)
         node = node.inputs[0]
 
