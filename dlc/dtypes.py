@@ -110,7 +110,7 @@ def weak_dtype(value: bool | int | float, among: str) -> str:
 
 
 def can_cast_without_loss(source: str, target: str) -> bool:
-    """Whether every value of `source` survives in `target`; NumPy calls int64 to float64 safe, where 2^53 + 1 is lost."""
+    """Whether every value of `source` survives in `target`; for NumPy int64 to float64 is safe, yet 2^53+1 is lost."""
     wide = source in ("int64", "uint64") and target in FLOATING
     return source == target or (not wide and np.can_cast(source, target, casting="safe"))
 
