@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def match_arguments(inputs: Sequence[Node], args: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
-    """The arguments in the order of `inputs`. Raises `CallError` when one is missing, surplus, unknown or given twice."""
+    """The arguments in the order of `inputs`. Raises `CallError` when one is missing, surplus, unknown or repeated."""
     names = [_name(n) for n in inputs]
     if len(args) > len(names):
         raise CallError(f"the program takes {len(names)} inputs, got {len(args)}; it takes {_signature(inputs)}")
@@ -29,12 +29,14 @@ def match_arguments(inputs: Sequence[Node], args: Sequence[Any], named: Mapping[
         values[name] = value
     missing = [n for n in names if n not in values]
     if missing:
-        raise CallError(f"missing input{'s' * (len(missing) > 1)} {', '.join(missing)}; the program takes {_signature(inputs)}")
+        raise CallError(
+            f"missing input{'s' * (len(missing) > 1)} {', '.join(missing)}; the program takes {_signature(inputs)}"
+        )
     return [values[n] for n in names]
 
 
 def read_argument(node: Node, value: Any) -> Array:
-    """`value` as an array of the input's dtype. Takes NumPy, DLPack and Python numbers; refuses a cast that loses values."""
+    """`value`, from NumPy, DLPack or Python, as an array of the input's dtype; refuses a cast that loses values."""
     target = node.type.dtype
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DTypeError(f"the input {_name(node)!r} cannot read a masked array; fill it first with .filled(value)")
@@ -49,7 +51,9 @@ def read_argument(node: Node, value: Any) -> Array:
     if array.dtype.kind in "iu" and target in INTEGER:
         info = np.iinfo(target)
         if array.size and (array.min() < info.min or array.max() > info.max):
-            raise DTypeError(f"the input {_name(node)!r} is {target}, and the {array.dtype.name} array given holds values outside it")
+            raise DTypeError(
+                f"the input {_name(node)!r} is {target}, and the {array.dtype.name} array given holds values outside it"
+            )
         return array.astype(target)
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"the input {_name(node)!r} is {target}; it cannot take an array of {array.dtype}")
@@ -84,17 +88,21 @@ def _read_python(node: Node, value: Any) -> Array:
 
 
 def bind_dims(inputs: Sequence[Node], arrays: Sequence[Array]) -> dict[str, int]:
-    """The value of every named dim. Raises `ArgumentError` naming input, axis and both sizes where shapes do not fit."""
+    """The value of every named dim. Raises `ArgumentError` naming input, axis and sizes where shapes do not fit."""
     bindings: dict[str, int] = {}
     source: dict[str, str] = {}
     later: list[tuple[Node, int, Dim, int]] = []
     for node, array in zip(inputs, arrays, strict=True):
         if array.ndim != len(node.type.shape):
-            raise ArgumentError(f"the input {_name(node)!r} is {node.type} with {node.type.ndim} axes, got shape {array.shape}")
+            raise ArgumentError(
+                f"the input {_name(node)!r} is {node.type} with {node.type.ndim} axes, got shape {array.shape}"
+            )
         for axis, (d, size) in enumerate(zip(node.type.shape, array.shape, strict=True)):
             if not isinstance(d, Dim):
                 if d != size:
-                    raise ArgumentError(f"the input {_name(node)!r} is {node.type}: axis {axis} must be {d}, got shape {array.shape}")
+                    raise ArgumentError(
+                        f"the input {_name(node)!r} is {node.type}: axis {axis} must be {d}, got shape {array.shape}"
+                    )
                 continue
             symbol = str(d)
             if d.symbols != {symbol}:
@@ -115,7 +123,9 @@ def bind_dims(inputs: Sequence[Node], arrays: Sequence[Array]) -> dict[str, int]
             )
         if evaluate(d, bindings) != size:
             known = ", ".join(f"{s} = {bindings[s]}" for s in sorted(d.symbols))
-            raise ArgumentError(f"axis {axis} of the input {_name(node)!r} is {d} = {evaluate(d, bindings)} with {known}, got {size}")
+            raise ArgumentError(
+                f"axis {axis} of the input {_name(node)!r} is {d} = {evaluate(d, bindings)} with {known}, got {size}"
+            )
     return bindings
 
 
@@ -127,7 +137,10 @@ def check_bound_shapes(graph: Graph, bindings: Mapping[str, int]) -> None:
             for d in t.shape:
                 if isinstance(d, Dim) and evaluate(d, bindings) < 0:
                     known = ", ".join(f"{s} = {v}" for s, v in sorted(bindings.items()))
-                    raise ShapeError(f"{node.op.name}: the dim {d} of {t} is {evaluate(d, bindings)} with {known}", where=graph.where(node))
+                    raise ShapeError(
+                        f"{node.op.name}: the dim {d} of {t} is {evaluate(d, bindings)} with {known}",
+                        where=graph.where(node),
+                    )
 
 
 def bound_shape(type: TensorType, bindings: Mapping[str, int]) -> tuple[int, ...]:

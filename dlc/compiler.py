@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from dlc.arguments import bind_dims, check_bound_shapes, match_arguments, read_argument
 from dlc.errors import AttributeValueError, NonFiniteError, UnsupportedError
+from dlc.garbage import collection_paused
 from dlc.ir import Graph, Node, TensorType
 from dlc.ops.leaves import SEED, STEP, TRAINING, scalar
 from dlc.ops.tensor import Tensor, state_node, wrap
@@ -100,7 +101,7 @@ class Program:
         """Run once. Raises `CallError`, `ArgumentError` or `DTypeError` on arguments that do not fit."""
         if named or len(args) != len(self._dtypes):
             args = tuple(match_arguments(self.graph.inputs, args, named))
-        # Arrays of the right dtypes and of shapes seen before, which is nearly every call, need no other look than this.
+        # Arrays of the right dtypes and of shapes seen before, which is nearly every call, need no other look.
         fits = zip(args, self._dtypes, strict=True)
         shapes = [a.shape if type(a) is ndarray and a.dtype is d else None for a, d in fits]
         bindings = self._bound.get(tuple(shapes))
@@ -152,7 +153,8 @@ class Program:
         count, example = int((~np.isfinite(bad)).sum()), bad[~np.isfinite(bad)].flat[0]
         name = f"the {node.op.name} {node.leaf.name!r}" if node.leaf else node.op.name
         return NonFiniteError(
-            f"{name} {node.type} is the first value that is not finite: {count} of {bad.size} elements, such as {example}. "
+            f"{name} {node.type} is the first value that is not finite: {count} of {bad.size} elements, such as "
+            f"{example}. "
             "Nothing was changed; look at its operands, lower the learning rate or clip the gradients",
             where=self.graph.where(node),
         )
@@ -185,7 +187,7 @@ def compile(
 ) -> Program:
     """Compile `graph` for a backend: "cpu" (native, the default) or "reference" (NumPy, op by op).
 
-    `pipeline` is the passes to run (default `dlc.passes.PIPELINE`). `training` picks the side of layers such as dropout.
+    `pipeline` is the passes to run (default `dlc.passes.PIPELINE`). `training` picks the side of layers like dropout.
     Random draws are keyed by `seed` and a step counter that each call advances, unless `step` brings its own.
     `check_finite` names the first node that makes NaN or infinity. `check` verifies and interprets the graph after
     every pass. Raises `UnsupportedError` for what the backend has no code for.
@@ -200,8 +202,9 @@ def compile(
 
     started = time.perf_counter()
     engine = find_backend(backend)
-    bound, seed_state, step_state = _bind_ambients(graph, training, seed, step)
-    final, records = run_pipeline(PIPELINE if pipeline is None else pipeline, bound, check=check)
+    with collection_paused():
+        bound, seed_state, step_state = _bind_ambients(graph, training, seed, step)
+        final, records = run_pipeline(PIPELINE if pipeline is None else pipeline, bound, check=check)
     if missing := engine.unsupported(final):
         node, reason = missing[0]
         raise UnsupportedError(
@@ -211,9 +214,7 @@ def compile(
     executable = engine.load(final)
     unfused = next((r.before for r in records if r.name == "fuse"), final)
     seconds = time.perf_counter() - started
-    program = Program(
-        unfused, final, records, executable, backend=backend, seconds=seconds, check_finite=check_finite
-    )
+    program = Program(unfused, final, records, executable, backend=backend, seconds=seconds, check_finite=check_finite)
     program.seed, program.step = seed_state, step_state
     return program
 
@@ -232,7 +233,9 @@ def _bind_ambients(
     bound = graph.substitute(values)
     if STEP.node in used and step is None:
         advanced = Tensor(state_node(step_state)) + 1
-        bound = Graph(bound.inputs, bound.outputs, (*bound.updates, (state_node(step_state), advanced.node)), bound.origins)
+        bound = Graph(
+            bound.inputs, bound.outputs, (*bound.updates, (state_node(step_state), advanced.node)), bound.origins
+        )
     return bound, seed_state if SEED.node in used else None, step_state if STEP.node in used else None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dlc.errors import DlcError, RuleError
-from dlc.ir import Graph, Node, TensorType, Wildcard, attribute_key, inherit_origins, make_node, same_op
+from dlc.ir import Graph, Node, TensorType, Wildcard, attribute_key, inherit_origins, make_node
 from dlc.ops.definition import Op
 from dlc.ops.leaves import CONSTANT, INPUT, InputLeaf
 from dlc.ops.tensor import Tensor, wrap

@@ -94,7 +94,9 @@ class Sample:
     gradient: bool = True
 
 
-def arrays(*shapes: tuple[int, ...], dtype: str = "float32", low: float = -2.0, high: float = 2.0, seed: int = 0) -> tuple[Array, ...]:
+def arrays(
+    *shapes: tuple[int, ...], dtype: str = "float32", low: float = -2.0, high: float = 2.0, seed: int = 0
+) -> tuple[Array, ...]:
     """Random arrays for samples: floats uniform in [low, high), integers likewise, bools fair."""
     rng = np.random.default_rng(seed)
     kind = np.dtype(dtype).kind

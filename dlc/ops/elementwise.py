@@ -115,7 +115,8 @@ def elementwise(
                 raise TypeError(f"{name} takes {len(parameters)} operands, got {len(types)}")
             for t in types:
                 if t.dtype not in accepts:
-                    raise DTypeError(f"{name} takes {_family(accepts)}, not {t}; convert with .astype('{accepts[-1] if accepts[-1] != 'float64' else 'float32'}')")
+                    fix = "float32" if "float32" in accepts else accepts[-1]
+                    raise DTypeError(f"{name} takes {_family(accepts)}, not {t}; convert with .astype('{fix}')")
                 if t.dtype != types[0].dtype:
                     raise DTypeError(f"{name} takes operands of one dtype, not {types[0]} and {t}")
             shape = broadcast_shapes(*[t.shape for t in types], op=name)
@@ -289,7 +290,8 @@ def negative(x: Any) -> Any:
     """
 
 
-@elementwise("absolute({0})", reference=np.abs, accepts=SIGNED, domains=((0.5, 2.0),), vjp=lambda g, y, x: (g * sign(x),))
+@elementwise("absolute({0})", reference=np.abs, accepts=SIGNED, domains=((0.5, 2.0),),
+             vjp=lambda g, y, x: (g * sign(x),))  # fmt: skip
 def abs(x: Any) -> Any:
     """The absolute value; its derivative at 0 is 0.
 
