@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.backends.axes import is_one
+from dlc.backends.axes import grouped, is_one, reach
 from dlc.backends.contractions import (
     ROWS,
     Text,
@@ -20,9 +20,9 @@ from dlc.backends.contractions import (
     fewer,
     outer_products,
 )
-from dlc.backends.emitter import LoopEmitter
+from dlc.backends.emitter import LoopEmitter, put
 from dlc.backends.nests import store
-from dlc.backends.planes import COLUMNS, Planes, Tile, tiles
+from dlc.backends.planes import COLUMNS, Block, Planes, Tile, divided, tiles
 from dlc.ir import Node
 
 FILTERS = 128  # most rows of accumulators; a multiple of ROWS
@@ -34,9 +34,12 @@ def conv2d(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequenc
     heavy = contraction(node)
     x, w = heavy.inputs
     planes = Planes(k, heavy, x, w.shape[2:], w.shape[1])
+    flat = grouped((1, 2, 3), w.shape, reach(w, k.leaves))
 
-    def weight(group: str, row: str, channel: str, *place: str) -> str:
-        return k.element(w, [row, channel, *place])
+    def weight(group: str, row: str, block: Block, s: str) -> str:
+        if planes.whole and len(flat) == 1:
+            return k.element(w, put([row, "0", "0", "0"], flat[0], k.let(f"{planes.first(block)} + {s}")))
+        return k.element(w, [row, *planes.place(block, s)])
 
     _filtered(k, heavy, outputs, targets, planes, weight)
 
@@ -47,10 +50,14 @@ def conv2d_data_gradient(k: LoopEmitter, node: Node, outputs: Sequence[Node], ta
     g, w = heavy.inputs
     filters = w.shape[0] // heavy.attrs["groups"]
     planes = Planes(k, heavy, g, w.shape[2:], filters, backward=True)
+    flat = grouped((2, 3), w.shape, reach(w, k.leaves))
 
-    def weight(group: str, row: str, channel: str, *place: str) -> str:
+    def weight(group: str, row: str, block: Block, s: str) -> str:
+        channel, *place = planes.place(block, s)
         o = k.let(f"{k.let(f'{group} * {k.dim(filters)}')} + {channel}")
         c = k.let(f"{row} - {k.let(f'{group} * {k.dim(w.shape[1])}')}")
+        if planes.whole and len(flat) == 1:
+            return k.element(w, put([o, c, "0", "0"], flat[0], divided(k, s, planes.places)[1]))
         return k.element(w, [o, c, *place])
 
     _filtered(k, heavy, outputs, targets, planes, weight)
@@ -59,14 +66,14 @@ def conv2d_data_gradient(k: LoopEmitter, node: Node, outputs: Sequence[Node], ta
 def _filtered(
     k: LoopEmitter, heavy: Node, outputs: Sequence[Node], targets: Sequence[str], planes: Planes, weight: Text
 ) -> None:
-    """result[n, o, pixel] = sum of weight(group, o, *place of s) * planes[s, pixel], tile by tile."""
+    """result[n, o, pixel] = sum of weight(group, o, s) * planes[s, pixel], tile by tile."""
     filters = heavy.shape[1] // heavy.attrs["groups"]
     per_group, rows = k.dim(filters), fewer(ROWS, filters)
     total = k.local(heavy.dtype, FILTERS * COLUMNS)
     with (
         k.loop(k.dim(heavy.shape[0])) as n,
         k.loop(k.dim(heavy.attrs["groups"])) as group,
-        tiles(k, heavy.shape[2:]) as tile,
+        tiles(k, heavy.shape[2:], planes.halo) as tile,
         k.loop(per_group, step=str(FILTERS)) as first,
     ):
         top = k.let(f"{group} * {per_group} + {first}")
@@ -79,8 +86,8 @@ def _filtered(
                 at = [at_most(k, k.let(f"{top} + {r0} + {r}"), last) for r in range(rows)]
                 outer_products(
                     k, total, k.let(f"{r0} * {COLUMNS}"), rows, COLUMNS, ("0", block.steps), tile.lanes,
-                    lambda r, s: weight(group, at[r], *planes.place(block, s)),
-                    lambda s, j: k.let(f"{planes.array}[{planes.run(s, tile)} + {j}]", loads=True),
+                    lambda r, s: weight(group, at[r], block, s),
+                    lambda s, j: k.let(f"{planes.array}[{planes.run(s)} + {j}]", loads=True),
                 )  # fmt: skip
         with k.loop(count) as r:
             lead = [n, k.let(f"{top} + {r}")]
@@ -116,12 +123,12 @@ def conv2d_weight_gradient(k: LoopEmitter, node: Node, outputs: Sequence[Node], 
         top = k.let(f"{group} * {per_group} + {first}")
         count = k.let(f"lesser({GRADIENTS}, {per_group} - {first})")
         clear(k, total, heavy.dtype, whole(k, count, rows), pitch, whole(k, block.steps, ROWS))
-        with k.loop(k.dim(g.shape[0])) as n, tiles(k, g.shape[2:]) as tile:
+        with k.loop(k.dim(g.shape[0])) as n, tiles(k, g.shape[2:], planes.halo) as tile:
             planes.fill(n, group, block, tile)
             _gather_gradients(k, g, gradients, n, top, count, tile)
             with k.loop(count, step=str(rows)) as r0, k.loop(block.steps, step=str(ROWS)) as c0:
                 lines = [k.let(f"{at_most(k, k.let(f'{r0} + {r}'), count)} * {COLUMNS}") for r in range(rows)]
-                runs = [planes.run(at_most(k, k.let(f"{c0} + {c}"), block.steps), tile) for c in range(ROWS)]
+                runs = [planes.run(at_most(k, k.let(f"{c0} + {c}"), block.steps)) for c in range(ROWS)]
                 products = dot_products(
                     k, heavy.dtype, rows, ROWS, ("0", tile.pixels),
                     lambda r, s: k.let(f"{gradients}[{lines[r]} + {s}]", loads=True),

@@ -20,7 +20,7 @@ from dlc.dims import DimLike, Shape
 from dlc.ir import Node
 
 COLUMNS = 256  # most pixels of a tile
-WIDE, NARROW = 128, 64  # most columns of a tile; the fewer where there are rows enough to fill it
+WIDE, NARROW = 128, 64  # most columns of a tile whose planes are higher; the fewer where there are rows to fill it
 LANES = 16  # runs are worked on in whole vectors of this many elements
 PLANES = 24576  # elements of local memory for planes
 
@@ -38,10 +38,11 @@ class Tile:
 
 
 @contextmanager
-def tiles(k: LoopEmitter, shape: Shape) -> Iterator[Tile]:
-    """Loops over tiles of nearly equal sizes that cover an image; none is above `COLUMNS` pixels."""
+def tiles(k: LoopEmitter, shape: Shape, halo: int) -> Iterator[Tile]:
+    """Loops over tiles of nearly equal sizes that cover an image; `halo` is by how many rows planes are higher."""
     rows, columns = map(k.dim, shape)
-    wide = _even(k, columns, k.let(f"select({rows} * {NARROW} < {COLUMNS}, {WIDE}, {NARROW})"))
+    limit = k.let(f"select({rows} * {NARROW} < {COLUMNS}, {WIDE}, {NARROW})") if halo else str(COLUMNS)
+    wide = _even(k, columns, limit)
     high = _even(k, rows, k.let(f"{COLUMNS} // {wide}"))
     with k.loop(rows, step=high) as y, k.loop(columns, step=wide) as x:
         height, width = k.let(f"lesser({high}, {rows} - {y})"), k.let(f"lesser({wide}, {columns} - {x})")
@@ -82,6 +83,7 @@ class Planes:
         self.phases, self.halo = self._rows(self.high)
         self.held = max(1, PLANES // self._bound(self.high, self.wide))
         self.array = k.local(source.dtype, PLANES + LANES)
+        self.runs = k.local("int64", self.most_steps)  # where the operand of each step of a block begins
         with k.loop(str(PLANES + LANES), independent=True) as i:  # vectors may run over the end of what is filled
             k.line(f"{self.array}[{i}] = {literal(0, source.dtype)}")
 
@@ -107,6 +109,11 @@ class Planes:
     def places(self) -> int:
         """How many kernel places a block has."""
         return self.high * self.wide
+
+    @property
+    def whole(self) -> bool:
+        """Whether a block has all places of the kernel."""
+        return (self.high, self.wide) == self.kernel
 
     @property
     def most_steps(self) -> int:
@@ -138,6 +145,8 @@ class Planes:
     def fill(self, n: str, group: str, block: Block, tile: Tile) -> None:
         """Gather the planes of a block: zeros first, then what of each plane lies in the image."""
         k = self.k
+        with k.loop(block.steps, independent=True) as s:
+            k.line(f"{self.runs}[{s}] = {self._place(s, tile)}")
         size = self._size(tile)
         if self.backward or any(map(any, self.padding)):
             with k.loop(k.let(f"{block.channels} * {self.wide * self.phases} * {size}"), independent=True) as i:
@@ -160,7 +169,8 @@ class Planes:
         return self.k.let(f"{tile.height} + {self.halo}") if self.halo else tile.height
 
     def _size(self, tile: Tile) -> str:
-        return self.k.let(f"{self._height(tile)} * {tile.width}")
+        elements = self.k.let(f"{self._height(tile)} * {tile.width}")
+        return self.k.let(f"({elements} + {LANES - 1}) & {-LANES}")
 
     def _overlap(self, axis: int, place: str, corner: str, extent: str, phase: str = "0") -> Overlap:
         """What of a plane lies in the image, along an axis."""
@@ -179,29 +189,37 @@ class Planes:
         stop = k.let(f"lesser({extent}, {_ceiling(f'{n} - {shift}', stride)})")
         return Overlap(start, stop, 1, "0", stride, shift)
 
-    # ---- reading
-
-    def step(self, s: str) -> tuple[str, str, str]:
-        """The channel and the place down and right, within its block, of a step."""
-        c, place = divided(self.k, s, self.places)
-        u, v = divided(self.k, place, self.wide) if self.high > 1 else ("0", place)
-        return c, u, v
-
-    def run(self, s: str, tile: Tile) -> str:
+    def _place(self, s: str, tile: Tile) -> str:
         """Where the operand of a step begins: one element for each pixel of the tile."""
         k = self.k
-        c, u, v = self.step(s)
+        c, u, v = self._step(s)
         if self.backward:
             phase, row = "0", k.let(f"({self.high - 1} - {u}) * {self.dilation[0]}")
         else:
             row, phase = divided(k, k.let(f"{u} * {self.dilation[0]}"), self.stride[0])
         plane = k.let(f"(({c} * {self.wide} + {v}) * {self.phases} + {phase}) * {self._size(tile)}")
-        return k.let(f"{plane} + {k.let(f'{row} * {tile.width}')}")
+        return f"{plane} + {k.let(f'{row} * {tile.width}')}"
+
+    # ---- reading
+
+    def run(self, s: str) -> str:
+        """Where the operand of a step begins: one element for each pixel of the tile."""
+        return self.k.let(f"{self.runs}[{s}]", loads=True)
+
+    def _step(self, s: str) -> tuple[str, str, str]:
+        """The channel and the place down and right, within its block, of a step."""
+        c, place = divided(self.k, s, self.places)
+        u, v = divided(self.k, place, self.wide) if self.high > 1 else ("0", place)
+        return c, u, v
+
+    def first(self, block: Block) -> str:
+        """The first step of a block of whole kernels, among all steps of a group."""
+        return self.k.let(f"{block.channel} * {self.places}") if self.places > 1 else block.channel
 
     def place(self, block: Block, s: str) -> list[str]:
         """The channel, within its group, and the kernel's place that a step stands for."""
         k = self.k
-        c, u, v = self.step(s)
+        c, u, v = self._step(s)
         down, right = (
             "0" if is_one(d) else k.let(f"{first} + {i}")
             for d, first, i in zip(self.kernel, (block.down, block.right), (u, v), strict=True)
