@@ -52,7 +52,7 @@ def _operands_first(results: Sequence[Node], members: Container[Node]) -> list[N
     """The members that the results need, in an order that depends on their structure alone."""
     order: list[Node] = []
     seen: set[Node] = set()
-    stack: list[Node | None] = list(results)[::-1]
+    stack: list[Node | None] = [*reversed(results)]
     while stack:
         node = stack.pop()
         if node is None:  # below this mark lies a node whose operands are all in `order`

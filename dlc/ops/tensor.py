@@ -272,7 +272,7 @@ def handles_below(tensors: Iterable[Tensor]) -> list[Tensor]:
     """All handles that `tensors` were made from, themselves included, each once; parents before children."""
     order: list[Tensor] = []
     seen: set[int] = set()
-    stack: list[Tensor | None] = list(tensors)[::-1]
+    stack: list[Tensor | None] = [*reversed(list(tensors))]
     while stack:
         t = stack.pop()
         if t is None:  # below this mark lies a handle whose parents are all in `order`
