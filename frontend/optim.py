@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from dlc.ops import expm1, minimum, scalar, sqrt
 from dlc.ops import sum as sum_
 from dlc.ops.elementwise import convert
 from dlc.ops.tensor import Tensor, wrap
-from dlc.provenance import here, phase
+from dlc.provenance import here, phase, written_at
 from dlc.state import State
 
 Array = np.ndarray[Any, Any]
@@ -74,7 +75,7 @@ class Optimizer:
                 f"{len(parameters)} parameters but {len(gradients)} gradients; give one each", where=here()
             )
         states = [getattr(p, "state", p) for p in parameters]
-        with phase("update"):
+        with phase("update"), self._one_place():
             step = wrap(self._step)
             gradients = self._clipped(gradients)
             result: list[Update] = [(self._step, step + 1)]
@@ -85,6 +86,10 @@ class Optimizer:
                 )
                 result += zip((state, *slots.values()), new, strict=True)
         return result
+
+    def _one_place(self) -> AbstractContextManager[None]:
+        """An optimiser of this file writes all its nodes at the caller's line, so that is looked up but once."""
+        return written_at(here()) if type(self).__module__ == __name__ else nullcontext()
 
     def update_one(self, p: Tensor, g: Tensor, lr: Tensor, t: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
         """The new values of a parameter and its slots, from its gradient, learning rate and step count t = 1, 2, ..."""

@@ -13,6 +13,7 @@ from dlc.frontend.building import assemble, tensors_in
 from dlc.frontend.nn.module import Module
 from dlc.frontend.optim import Optimizer
 from dlc.frontend.parameter import Parameter
+from dlc.garbage import collection_paused
 from dlc.ir import Node, TensorType, same_op, topological
 from dlc.ops.tensor import Tensor, handles_below, state_node, wrap
 from dlc.provenance import here, phase
@@ -89,11 +90,12 @@ def train_step(
     parameters = trained_parameters(model, loss)
     seed_state = State("seed", TensorType("uint64"), lambda: np.uint64(seed))
     step_state = State("step", TensorType("int64"), lambda: 0)
-    updates = gathered_updates([loss, *returned])
-    updates += [(wrap(s), v) for s, v in optimizer.updates(parameters, _gradients(loss, parameters))]
-    with phase("update"):
-        updates.append((wrap(step_state), wrap(step_state) + 1))
-    graph = assemble(given, returned, updates)
+    with collection_paused():
+        updates = gathered_updates([loss, *returned])
+        updates += [(wrap(s), v) for s, v in optimizer.updates(parameters, _gradients(loss, parameters))]
+        with phase("update"):
+            updates.append((wrap(step_state), wrap(step_state) + 1))
+        graph = assemble(given, returned, updates)
     program = compile(
         graph, backend, pipeline=pipeline, training=True, seed=seed_state, step=step_state, check_finite=check_finite
     )

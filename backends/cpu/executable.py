@@ -23,6 +23,7 @@ from dlc.backends.loops import KernelCode
 from dlc.backends.plan import FIRST, KernelStep, Plan, make_plan
 from dlc.dims import evaluate
 from dlc.errors import DlcError, IndexOutOfRangeError
+from dlc.garbage import collection_paused
 from dlc.ir import Graph, Node, TensorType
 from dlc.ops.fused import can_fail
 from dlc.passes.memory import Arena
@@ -87,7 +88,8 @@ class CpuExecutable:
         self.poison = poison
         self.seconds: dict[str, float] = {}
         emitter = _Emitter()
-        self.plan: Plan = self._timed("plan", lambda: make_plan(graph, emitter))
+        with collection_paused():
+            self.plan: Plan = self._timed("plan", lambda: make_plan(graph, emitter))
         sources = emitter.sources
         addresses = self._timed("compile", lambda: dict(zip(sources, compile_kernels(list(sources)), strict=True)))
         self.seconds["emit"] = emitter.seconds
