@@ -5,7 +5,8 @@ the argument blocks (`dlc.backends.cpu.table` says what they hold), and then, fo
 array object keeps the address of its data, where a tuple keeps its items, which base holds the address of the tuple of
 inputs (the next one holds that of the outputs), the number of inputs, the first output's base and the number of
 outputs. Python gives the addresses of two tuples at once; looking up the data of all arrays would take it longer than
-small kernels run. Loops keep their state in bases, which belong to one call, so the table and the arguments are shared by all threads.
+small kernels run. Loops keep their state in bases, which belong to one call, so the table and the arguments are shared
+by all threads.
 """
 
 from __future__ import annotations
