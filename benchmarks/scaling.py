@@ -41,7 +41,7 @@ def main() -> None:
         program, build, compiled = training_program(layers, options.width)
         passes = sum(record.seconds for record in program.passes)
         growth = f"n^{math.log(passes / last[1]) / math.log(layers / last[0]):.2f}" if last else ""
-        calls = len(getattr(program.plan, "calls", ()))
+        calls = len(program.plan.kernels)
         print(
             f"| {layers} | {len(program.graph.nodes)} | {build:.2f} | {passes:.2f} | {compiled:.2f} | "
             f"{len(program.kernels)} | {calls} | {growth} |",
