@@ -132,10 +132,9 @@ class CpuExecutable:
         if self.poison:
             memory.arena[...] = 0xFF
         arrays = tuple(inputs)
-        for a in arrays:
-            # nearly all are C-ordered and aligned, and none is the storage of a state that this call writes
-            if not a.flags.carray or (a.base is not None and self._is_written(a)):
-                arrays = tuple([np.array(a, order="C") for a in arrays])
+        for a in arrays:  # an owner of C-ordered, aligned bytes, as nearly every input is, needs no other look
+            if not a.flags.carray or a.base is not None:
+                arrays = tuple([np.array(a, order="C") if self._must_copy(a) else a for a in arrays])
                 break
         results = tuple(starmap(np.empty, bound.outputs))
         _PACK(memory.bases, self._tuples, id(arrays), id(results))
@@ -158,8 +157,10 @@ class CpuExecutable:
         self._last = (bindings, bound)
         return bound
 
-    def _is_written(self, a: Array) -> bool:
-        """Whether an input lies in the storage of a state that a call updates: ``step(weight.value)``."""
+    def _must_copy(self, a: Array) -> bool:
+        """Whether an input is not dense, or lies where a state does that a call updates, as in ``step(weight.value)``."""
+        if not a.flags.carray:
+            return True
         owner: Any = a.base
         while type(owner) is np.ndarray and owner.base is not None:
             owner = owner.base
