@@ -158,7 +158,7 @@ class CpuExecutable:
         return bound
 
     def _must_copy(self, a: Array) -> bool:
-        """Whether an input is not dense, or lies where a state does that a call updates, as in ``step(weight.value)``."""
+        """Whether an input is not dense, or is the storage of a state that a call updates: ``step(weight.value)``."""
         if not a.flags.carray:
             return True
         owner: Any = a.base
