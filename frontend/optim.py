@@ -64,23 +64,27 @@ class Optimizer:
 
     # ---- building
 
-    def updates(self, parameters: Sequence[Any], gradients: Sequence[Tensor]) -> list[Update]:
+    def updates(
+        self, parameters: Sequence[Any], gradients: Sequence[Tensor], names: Sequence[str] | None = None
+    ) -> list[Update]:
         """The assignments of one step: (state, new value) for parameters, slots and the step count.
 
-        `parameters` are parameters or states, `gradients` tensors of the same types. Calling again, for another
-        program, uses the same slots.
+        `parameters` are parameters or states, `gradients` tensors of the same types. `names` are what the slots are
+        called after: the paths in the model that is trained (default: each parameter's own name). Calling again, for
+        another program, uses the same slots.
         """
         if len(parameters) != len(gradients):
             raise ArgumentError(
                 f"{len(parameters)} parameters but {len(gradients)} gradients; give one each", where=here()
             )
         states = [getattr(p, "state", p) for p in parameters]
+        names = [s.name for s in states] if names is None else names
         with phase("update"), self._one_place():
             step = wrap(self._step)
             gradients = self._clipped(gradients)
             result: list[Update] = [(self._step, step + 1)]
-            for state, g in zip(states, gradients, strict=True):
-                p, slots = wrap(state), self._slots_of(state)
+            for state, name, g in zip(states, names, gradients, strict=True):
+                p, slots = wrap(state), self._slots_of(state, name)
                 new = self.update_one(
                     p, g, convert(wrap(self._lr), p.dtype), convert(step + 1, p.dtype), *map(wrap, slots.values())
                 )
@@ -106,13 +110,13 @@ class Optimizer:
         factor = minimum(self.clip_norm / (sqrt(total) + 1e-6), 1.0)  # the 1e-6 is torch's
         return [g * convert(factor, g.dtype) for g in gradients]
 
-    def _slots_of(self, parameter: State) -> dict[str, State]:
+    def _slots_of(self, parameter: State, called: str) -> dict[str, State]:
         if parameter not in self._slots:
-            self._slots[parameter] = {slot: self._new_slot(slot, parameter) for slot in self.slots}
+            self._slots[parameter] = {slot: self._new_slot(slot, parameter, called) for slot in self.slots}
         return self._slots[parameter]
 
-    def _new_slot(self, slot: str, parameter: State) -> State:
-        name = stem = f"{slot}.{parameter.name}"
+    def _new_slot(self, slot: str, parameter: State, called: str) -> State:
+        name = stem = f"{slot}.{called}"
         ordinal = 1
         while name in self._names:  # parameters of two models may share a name
             ordinal += 1

@@ -50,6 +50,7 @@ class Parameter:
         self.initialiser = initialiser
         self.dtype = dtype_name(dtype)
         self._name = name
+        self._placed = False  # whether a module has said the name
         self._seed = 0
         self._state: State | None = None
         self._drawn: tuple[int, str] | None = None  # the (seed, name) that the value was drawn from
@@ -62,7 +63,7 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        """The path from the outermost module that was traced, such as "encoder.0.weight"."""
+        """The path from the outermost module that was traced, such as "encoder.0.weight"; a label outside of any."""
         return self._name
 
     @property
@@ -133,9 +134,12 @@ class Parameter:
     # ---- initial values
 
     def rename(self, path: str) -> None:
-        """Take the name `path` if it is the first, or is seen from further out ("weight" may become "0.weight")."""
-        if not self._name or path.endswith("." + self._name):
-            self._name = path
+        """Take a module's name for this: the first one, or one seen from further out ("weight" may become "0.weight").
+
+        The name that it was made with was a label until then.
+        """
+        if not self._placed or path.endswith("." + self._name):
+            self._name, self._placed = path, True
             if self._state is not None:
                 self._state.name = path
 
@@ -221,9 +225,10 @@ def _size(d: Any) -> int | None:
 def parameter(
     value: Any, name: str = "parameter", *, initialiser: Initialiser | None = None, dtype: Any = "float32"
 ) -> Parameter:
-    """A parameter outside of modules: from its first value (number, list, array), or from a shape (a tuple of ints).
+    """A parameter of your own: from its first value (number, list, array), or from a shape (a tuple of ints).
 
-    A shape is filled by `initialiser` (default Glorot uniform), keyed by `name`. Raises `ShapeError` or `DTypeError`.
+    A shape is filled by `initialiser` (default Glorot uniform), keyed by `name`. As an attribute of a module it is one
+    of its parameters, named by its path there. Raises `ShapeError` or `DTypeError`.
 
     >>> import dlc
     >>> dlc.parameter([1.0, 2.0], "w").value.tolist(), dlc.parameter((3, 4), "v").shape

@@ -87,12 +87,14 @@ def train_step(
     model.initialise(seed)
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     returned = [loss] if outputs is None else tensors_in(outputs)
-    parameters = trained_parameters(model, loss)
+    named = trained_parameters(model, loss)
+    parameters = list(named.values())
     seed_state = State("seed", TensorType("uint64"), lambda: np.uint64(seed))
     step_state = State("step", TensorType("int64"), lambda: 0)
     with collection_paused():
         updates = gathered_updates([loss, *returned])
-        updates += [(wrap(s), v) for s, v in optimizer.updates(parameters, _gradients(loss, parameters))]
+        assigned = optimizer.updates(parameters, _gradients(loss, parameters), names=list(named))
+        updates += [(wrap(s), v) for s, v in assigned]
         with phase("update"):
             updates.append((wrap(step_state), wrap(step_state) + 1))
         graph = assemble(given, returned, updates)
@@ -102,10 +104,10 @@ def train_step(
     return TrainStep(program, seed_state, step_state, outputs is None or isinstance(outputs, Tensor))
 
 
-def trained_parameters(model: Module, loss: Tensor) -> list[Parameter]:
-    """The model's trainable parameters that `loss` depends on. Raises `GradientError` if there is none."""
+def trained_parameters(model: Module, loss: Tensor) -> dict[str, Parameter]:
+    """The model's trainable parameters that `loss` depends on, by path. Raises `GradientError` if there is none."""
     reached = set(topological([loss.node]))
-    found = [p for p in model.parameters() if p.is_resolved and state_node(p.state) in reached]
+    found = {path: p for path, p in model.named_parameters() if p.is_resolved and state_node(p.state) in reached}
     if not found:
         raise GradientError(
             f"the loss depends on no trainable parameter of {type(model).__name__}; compute it from the model's output",

@@ -124,6 +124,34 @@ def test_loading_into_a_trainer_that_has_run_goes_back(tmp_path: Path) -> None:
         assert value.tobytes() == before[name].tobytes(), name
 
 
+class Around(nn.Module):
+    """A model around another, which holds a parameter that its author made."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        self.inner = inner
+        self.gain = dlc.parameter([1.0, 1.0])
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x) * self.gain
+
+
+def test_a_part_that_was_trained_in_another_model_is_saved_under_its_path_in_this_one(tmp_path: Path) -> None:
+    def trainer_of(model: nn.Module) -> Any:
+        return dlc.Trainer(model, "cross_entropy", optim.Adam(1e-2), backend="reference")
+
+    part = nn.Linear(2)
+    for model in (Around(part), nn.Sequential(Around(Around(part)))):
+        first = trainer_of(model)
+        first.fit(X, Y, epochs=1, verbose=False)
+    first.save(tmp_path / "run.ckpt")
+    second = trainer_of(nn.Sequential(Around(Around(nn.Linear(2)))))
+    second.load(tmp_path / "run.ckpt")
+    for t in (first, second):
+        t.fit(X, Y, epochs=1, verbose=False)
+    same(first, second)
+    assert {"m.0.gain", "m.0.inner.gain", "m.0.inner.inner.weight"} <= set(first.optimizer.named_states())
+
+
 def test_resuming_inside_an_epoch_with_other_batches_is_refused(tmp_path: Path) -> None:
     def save(t: Any) -> None:
         if t.steps == 2:

@@ -92,6 +92,21 @@ def test_names_grow_when_a_part_is_called_before_the_whole() -> None:
     assert part.weight.name == "0.weight"
 
 
+def test_a_module_names_the_parameters_that_its_author_made() -> None:
+    class Mix(nn.Module):
+        def __init__(self) -> None:
+            self.first, self.second = dlc.parameter((3, 3)), dlc.parameter((3, 3), "w")
+
+        def forward(self, x: Any) -> Any:
+            return x @ self.first @ self.second
+
+    model = nn.Sequential(Mix(), Mix())
+    traced(model, 3)
+    names = ["0.first", "0.second", "1.first", "1.second"]
+    assert [p.name for p in model.parameters()] == [path for path, _ in model.named_parameters()] == names
+    assert len({p.value.tobytes() for p in model.parameters()}) == 4  # each drawn from its own path
+
+
 def test_forward_is_needed() -> None:
     with pytest.raises(GraphError, match="Empty has no forward"):
         type("Empty", (nn.Module,), {})()(dlc.input("x"))
