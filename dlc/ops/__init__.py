@@ -1,5 +1,20 @@
 """The op catalogue: one op, one definition, in one place. The functions here build nodes; nothing is computed."""
 
+from dlc.ops.arithmetic import (
+    abs,
+    add,
+    divide,
+    floor_divide,
+    masked_multiply,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    pow,
+    remainder,
+    sign,
+    subtract,
+)
 from dlc.ops.composed import (
     attention,
     avg_pool2d,
@@ -20,52 +35,40 @@ from dlc.ops.composed import (
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.ops.definition import CATALOGUE, Kind, Op
-from dlc.ops.elementwise import (
-    abs,
-    add,
-    astype,
-    bitwise_and,
-    bitwise_invert,
-    bitwise_or,
-    bitwise_xor,
+from dlc.ops.elementwise import astype, where
+from dlc.ops.fill import arange, full, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like
+from dlc.ops.functions import (
     ceil,
     cos,
-    divide,
-    equal,
     erf,
     exp,
     expm1,
     floor,
-    floor_divide,
-    greater,
-    greater_equal,
     isfinite,
     isnan,
-    less,
-    less_equal,
     log,
     log1p,
-    masked_multiply,
-    maximum,
-    minimum,
-    multiply,
-    negative,
-    not_equal,
-    pow,
     relu,
-    remainder,
     sigmoid,
-    sign,
     sin,
     sqrt,
-    subtract,
     tanh,
-    where,
 )
-from dlc.ops.fill import arange, full, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like
 from dlc.ops.gather import take, take_adjoint, take_along_axis
 from dlc.ops.index import concat, fold, pad, stack
 from dlc.ops.leaves import SEED, STEP, TRAINING, constant, input, item, scalar
+from dlc.ops.logic import (
+    bitwise_and,
+    bitwise_invert,
+    bitwise_or,
+    bitwise_xor,
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    not_equal,
+)
 from dlc.ops.random import bernoulli, counted_draws, normal, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, sum
 from dlc.ops.scan import scan

@@ -9,15 +9,18 @@ from typing import Any
 from dlc.dims import DimLike, product
 from dlc.dtypes import FLOATING, INTEGER
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
+from dlc.ops.arithmetic import abs as abs_
+from dlc.ops.arithmetic import maximum
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import pads_of, pair
 from dlc.ops.definition import located
-from dlc.ops.elementwise import abs as abs_
-from dlc.ops.elementwise import equal, erf, exp, isfinite, log, log1p, maximum, sigmoid, sqrt, tanh, where
+from dlc.ops.elementwise import where
 from dlc.ops.fill import iota, size_of
+from dlc.ops.functions import erf, exp, isfinite, log, log1p, sigmoid, sqrt, tanh
 from dlc.ops.gather import take_along_axis
 from dlc.ops.index import pad
 from dlc.ops.leaves import TRAINING, scalar
+from dlc.ops.logic import equal
 from dlc.ops.random import bernoulli
 from dlc.ops.reduce import Axis, normalized_axes, one_axis, without
 from dlc.ops.reduce import max as max_

@@ -25,8 +25,10 @@ from dlc.dims import DimLike, Shape, shape_of
 from dlc.dtypes import FLOATING, dtype_name
 from dlc.errors import AttributeValueError, DTypeError
 from dlc.ir import TensorType
+from dlc.ops.arithmetic import floor_divide
 from dlc.ops.definition import Array, Emitter, Kind, Sample, define, located, nbytes
-from dlc.ops.elementwise import convert, cos, floor_divide, log, sqrt
+from dlc.ops.elementwise import convert
+from dlc.ops.functions import cos, log, sqrt
 from dlc.ops.leaves import SEED, STEP
 from dlc.ops.philox import random_word
 from dlc.ops.tensor import Tensor, wrap

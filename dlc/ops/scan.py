@@ -74,7 +74,7 @@ def _scan_samples() -> Iterable[Sample]:
     h, x, w = arrays((2, 3), (4, 2, 3), (3, 3), low=-1.0, high=1.0)
 
     def recurrent(carry: Any, x: Any) -> Any:
-        from dlc.ops.elementwise import tanh
+        from dlc.ops.functions import tanh
 
         h = tanh(carry @ wrap(w) + x)
         return h, h * 2.0

@@ -14,9 +14,9 @@ from typing import Any
 from dlc.dims import DimLike
 from dlc.dtypes import FLOATING
 from dlc.ir import Graph, Node, TensorType, make_node, topological
+from dlc.ops.arithmetic import add
 from dlc.ops.contract import matmul
 from dlc.ops.definition import Kind, build
-from dlc.ops.elementwise import add
 from dlc.ops.fill import zeros
 from dlc.ops.leaves import INPUT, InputLeaf, item
 from dlc.ops.reduce import sum as sum_
