@@ -9,8 +9,8 @@ import numpy as np
 
 from dlc.dims import Dim, evaluate
 from dlc.dtypes import FLOATING, INTEGER, can_cast_without_loss, numpy_dtype
-from dlc.errors import ArgumentError, CallError, DTypeError, ShapeError
-from dlc.ir import Graph, Node, TensorType, TupleType
+from dlc.errors import ArgumentError, CallError, DTypeError
+from dlc.ir import Node, TensorType
 
 Array = np.ndarray[Any, Any]
 
@@ -127,20 +127,6 @@ def bind_dims(inputs: Sequence[Node], arrays: Sequence[Array]) -> dict[str, int]
                 f"axis {axis} of the input {_name(node)!r} is {d} = {evaluate(d, bindings)} with {known}, got {size}"
             )
     return bindings
-
-
-def check_bound_shapes(graph: Graph, bindings: Mapping[str, int]) -> None:
-    """Raise `ShapeError` at the user's line where a dim of the graph comes out negative under `bindings`."""
-    for node in graph.nodes:
-        items = node.type.items if isinstance(node.type, TupleType) else (node.type,)
-        for t in items:
-            for d in t.shape:
-                if isinstance(d, Dim) and evaluate(d, bindings) < 0:
-                    known = ", ".join(f"{s} = {v}" for s, v in sorted(bindings.items()))
-                    raise ShapeError(
-                        f"{node.op.name}: the dim {d} of {t} is {evaluate(d, bindings)} with {known}",
-                        where=graph.where(node),
-                    )
 
 
 def bound_shape(type: TensorType, bindings: Mapping[str, int]) -> tuple[int, ...]:

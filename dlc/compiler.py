@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from dlc.arguments import bind_dims, check_bound_shapes, match_arguments, read_argument
+from dlc.arguments import bind_dims, match_arguments, read_argument
 from dlc.errors import AttributeValueError, NonFiniteError, UnsupportedError
 from dlc.garbage import collection_paused
 from dlc.ir import Graph, Node, TensorType
+from dlc.ops.bounds import check_bound_shapes
 from dlc.ops.leaves import SEED, STEP, TRAINING, scalar
 from dlc.ops.tensor import Tensor, state_node, wrap
 from dlc.state import State

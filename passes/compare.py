@@ -12,6 +12,7 @@ from dlc.dims import Dim, evaluate
 from dlc.dtypes import numpy_dtype
 from dlc.errors import DimError, DlcError, IndexOutOfRangeError, ShapeError, VerificationError
 from dlc.ir import Graph, Node, TensorType, TupleType
+from dlc.ops.bounds import check_bound_shapes
 from dlc.passes.bind import bind_ambients
 
 Array = np.ndarray[Any, Any]
@@ -147,7 +148,7 @@ def random_bindings(graph: Graph, rng: np.random.Generator, given: Mapping[str, 
     for extents in _EXTENTS:
         for _ in range(4):
             bindings = {**(given or {}), **{s: int(rng.choice(extents)) for s in needed}}
-            if all(_holds(d, bindings) for d in _symbolic_dims(graph)):
+            if all(_holds(d, bindings) for d in _symbolic_dims(graph)) and _slices_fit(graph, bindings):
                 return bindings
     raise VerificationError(
         f"no values up to 96 for the named dims {needed} make every shape of the graph sensible; give some"
@@ -159,6 +160,14 @@ def _holds(d: Dim, bindings: Mapping[str, int]) -> bool:
         return evaluate(d, bindings) > 0
     except DimError:
         return False
+
+
+def _slices_fit(graph: Graph, bindings: Mapping[str, int]) -> bool:
+    try:
+        check_bound_shapes(graph, bindings)
+    except (DimError, ShapeError):
+        return False
+    return True
 
 
 def _symbolic_dims(graph: Graph) -> Iterator[Dim]:

@@ -224,3 +224,25 @@ def test_a_conversion_that_loses_integers_is_kept() -> None:
     x = dlc.input("x", (1,), "int64")
     (y,) = dlc.compile(dlc.graph([x], [x.astype("float64").astype("int64")]))([2**53 + 1])
     assert y.tolist() == [2**53]
+
+
+@pytest.mark.parametrize(
+    "read, fits",
+    [
+        (lambda x: x[5], 6),
+        (lambda x: x[-4], 4),
+        (lambda x: x[2:7], 7),
+        (lambda x: x[-5:-2], 5),
+        (lambda x: x[5::-1], 6),
+        (lambda x: dlc.scan(lambda c, _: (c + x[3], c), dlc.zeros((3,)), (), length=2)[0], 4),
+        (lambda x: dlc.scan(lambda c, v: (dlc.sum(x * c)[None][-1] + v[0] + (x * c)[3, 0], c), 0.0, x)[0], 4),
+    ],
+)
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_bound_beyond_a_named_dim_is_an_error_of_the_call(read: Any, fits: int, backend: str) -> None:
+    x = dlc.input("x", ("N", 3))
+    program = dlc.compile(dlc.graph([x], [read(x)]), backend)
+    program(np.ones((fits, 3), np.float32))
+    for n in {0, 1, fits - 1}:
+        with pytest.raises(ShapeError, match="do not lie within axis 0 of .* elements with N = "):
+            program(np.ones((n, 3), np.float32))
