@@ -23,10 +23,11 @@ from dlc.backends.contractions import (
 from dlc.backends.emitter import LoopEmitter, put
 from dlc.backends.nests import store
 from dlc.backends.planes import COLUMNS, Block, Planes, Tile, divided, tiles
+from dlc.dtypes import itemsize
 from dlc.ir import Node
 
 FILTERS = 128  # most rows of accumulators; a multiple of ROWS
-GRADIENTS = 64  # most rows of gradients beside their accumulators; a multiple of ROWS
+GRADIENTS = 512  # bytes of a column of gradients beside their accumulators; whole steps of ROWS elements
 
 
 def conv2d(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
@@ -113,15 +114,16 @@ def conv2d_weight_gradient(k: LoopEmitter, node: Node, outputs: Sequence[Node], 
     filters, channels = heavy.shape[0] // heavy.attrs["groups"], heavy.shape[1]
     planes = Planes(k, heavy, x, heavy.shape[2:], channels)
     per_group, rows = k.dim(filters), fewer(ROWS, filters)
+    held = GRADIENTS // itemsize(heavy.dtype)
     pitch = -(-planes.most_steps // ROWS) * ROWS
-    total, gradients = k.local(heavy.dtype, GRADIENTS * pitch), k.local(heavy.dtype, GRADIENTS * COLUMNS)
+    total, gradients = k.local(heavy.dtype, held * pitch), k.local(heavy.dtype, held * COLUMNS)
     with (
         k.loop(k.dim(heavy.attrs["groups"])) as group,
-        k.loop(per_group, step=str(GRADIENTS)) as first,
+        k.loop(per_group, step=str(held)) as first,
         planes.blocks() as block,
     ):
         top = k.let(f"{group} * {per_group} + {first}")
-        count = k.let(f"lesser({GRADIENTS}, {per_group} - {first})")
+        count = k.let(f"lesser({held}, {per_group} - {first})")
         clear(k, total, heavy.dtype, whole(k, count, rows), pitch, whole(k, block.steps, ROWS))
         with k.loop(k.dim(g.shape[0])) as n, tiles(k, g.shape[2:], planes.halo) as tile:
             planes.fill(n, group, block, tile)

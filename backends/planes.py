@@ -17,12 +17,13 @@ from dlc.backends.axes import is_one
 from dlc.backends.emitter import LoopEmitter
 from dlc.backends.expressions import literal
 from dlc.dims import DimLike, Shape
+from dlc.dtypes import itemsize
 from dlc.ir import Node
 
 COLUMNS = 256  # most pixels of a tile
 WIDE, NARROW = 128, 64  # most columns of a tile whose planes are higher; the fewer where there are rows to fill it
 LANES = 16  # runs are worked on in whole vectors of this many elements
-PLANES = 24576  # elements of local memory for planes
+PLANES = 96 * 1024  # bytes of local memory for planes
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,13 @@ class Planes:
     ) -> None:
         self.k, self.source, self.kernel, self.channels, self.backward = k, source, kernel, channels, backward
         self.stride, self.padding, self.dilation = (heavy.attrs[n] for n in ("stride", "padding", "dilation"))
+        self.most = PLANES // itemsize(source.dtype)
         self.high, self.wide = self._block()
         self.phases, self.halo = self._rows(self.high)
-        self.held = max(1, PLANES // self._bound(self.high, self.wide))
-        self.array = k.local(source.dtype, PLANES + LANES)
+        self.held = self.most // self._bound(self.high, self.wide)
+        self.array = k.local(source.dtype, self.most + LANES)
         self.runs = k.local("int64", self.most_steps)  # where the operand of each step of a block begins
-        with k.loop(str(PLANES + LANES), independent=True) as i:  # vectors may run over the end of what is filled
+        with k.loop(str(self.most + LANES), independent=True) as i:  # vectors may run over the end of what is filled
             k.line(f"{self.array}[{i}] = {literal(0, source.dtype)}")
 
     # ---- how large a block is
@@ -103,7 +105,7 @@ class Planes:
     def _block(self) -> tuple[int, int]:
         """The largest block of kernel places whose planes fit; it divides the kernel."""
         parts = [(h, w) for h in divisors(self.kernel[0]) for w in divisors(self.kernel[1])]
-        return max((p for p in parts if self._bound(*p) <= PLANES), key=lambda p: (p[0] * p[1], p[0]))
+        return max((p for p in parts if self._bound(*p) <= self.most), key=lambda p: (p[0] * p[1], p[0]))
 
     @property
     def places(self) -> int:
