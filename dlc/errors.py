@@ -72,6 +72,10 @@ class FileFormatError(DlcError, ValueError):
     """A file (checkpoint, graph, weights) is damaged, foreign or does not fit the model."""
 
 
+class MissingFolderError(DlcError, FileNotFoundError):
+    """A file is to be written into a folder that does not exist."""
+
+
 class RenderError(DlcError, RuntimeError):
     """A picture could not be drawn; the message says what is missing and what was written instead."""
 

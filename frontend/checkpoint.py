@@ -16,18 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from dlc.errors import FileFormatError
+from dlc.errors import FileFormatError, MissingFolderError
+from dlc.provenance import here
 
 Array = np.ndarray[Any, Any]
 PathLike = str | os.PathLike[str]
 
+_CHECKPOINT = "dlc.checkpoint.1"
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 
 
 def write_arrays(path: PathLike, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file so that `path` holds either what it held or all of the new, whatever happens.
 
-    Temporary file in the same folder, fsync, rename over `path`, fsync of the folder.
+    Temporary file in the same folder, fsync, rename over `path`, fsync of the folder. Raises `MissingFolderError`.
     """
     from safetensors.numpy import save
 
@@ -65,13 +67,13 @@ def _header(data: bytes) -> Any:
 def write_checkpoint(path: PathLike, arrays: Mapping[str, Array], record: Any) -> None:
     """Write arrays and a JSON-able record, with a digest of both."""
     text = json.dumps(record)
-    write_arrays(path, arrays, {"format": "dlc.checkpoint.1", "record": text, "digest": _digest(arrays, text)})
+    write_arrays(path, arrays, {"format": _CHECKPOINT, "record": text, "digest": _digest(arrays, text)})
 
 
 def read_checkpoint(path: PathLike) -> tuple[dict[str, Array], Any]:
     """What `write_checkpoint` wrote. Raises `FileFormatError` where the file is foreign or a single bit has changed."""
     arrays, metadata = read_arrays(path)
-    if metadata.get("format") != "dlc.checkpoint.1":
+    if not is_checkpoint(metadata):
         raise FileFormatError(
             f"{os.fspath(path)!r} is not a checkpoint of this version of dlc; "
             "weights alone are read by dlc.load(model, path)"
@@ -85,6 +87,11 @@ def read_checkpoint(path: PathLike) -> tuple[dict[str, Array], Any]:
         return arrays, json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{os.fspath(path)!r} is damaged: {error}") from None
+
+
+def is_checkpoint(metadata: Mapping[str, str]) -> bool:
+    """Whether a file with this metadata is a checkpoint that this version writes."""
+    return metadata.get("format") == _CHECKPOINT
 
 
 def _digest(arrays: Mapping[str, Array], text: str) -> str:
@@ -101,6 +108,7 @@ def _digest(arrays: Mapping[str, Array], text: str) -> str:
 
 def write_atomically(path: PathLike, data: bytes) -> None:
     """Replace the file at `path` by `data`, all or nothing, and durably; links are followed."""
+    check_folder(path)
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
     clean_leftovers(target)
@@ -116,6 +124,17 @@ def write_atomically(path: PathLike, data: bytes) -> None:
             os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def check_folder(path: PathLike) -> None:
+    """Raise `MissingFolderError` unless the folder that `path` lies in exists."""
+    if not os.path.isdir(os.path.dirname(os.path.realpath(path))):
+        folder = os.path.dirname(os.fspath(path))
+        raise MissingFolderError(
+            f"{os.fspath(path)!r} cannot be written: the folder {folder!r} does not exist; create it first, "
+            f"for example with os.makedirs({folder!r})",
+            where=here(),
+        )
 
 
 def clean_leftovers(path: PathLike) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from dlc.errors import ArgumentError, AttributeValueError
+from dlc.frontend.parameter import Parameter
 from dlc.ir import TensorType
 from dlc.ops import expm1, minimum, scalar, sqrt
 from dlc.ops import sum as sum_
@@ -34,6 +35,16 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """As usual, but for the parameters that optimisers of other libraries begin with."""
+        if args and isinstance(args[0], (list, tuple)) and any(isinstance(p, Parameter) for p in args[0]):
+            raise ArgumentError(
+                f"{cls.__name__} takes no parameters: it trains those of the model that it is given to "
+                f"dlc.train_step or dlc.Trainer with; write {cls.__name__}(lr=...)",
+                where=here(),
+            )
+        return super().__new__(cls)
 
     def __init__(self, lr: float, *, weight_decay: float = 0.0, clip_norm: float | None = None) -> None:
         self._lr = State("lr", TensorType("float64"), lambda: self._first_lr)

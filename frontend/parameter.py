@@ -121,11 +121,10 @@ class Parameter:
         """
         wanted = tuple(shape)
         if not fits(self._shape, wanted):
-            known = ", ".join("?" if d is None else str(d) for d in self._shape)
             raise ShapeError(
-                f"{what} needs the parameter {self._name or '(unnamed)'!r} of shape ({', '.join(map(str, wanted))}), "
-                f"but it has ({known}); give this layer inputs of the size it was made or first traced for, "
-                "or use another layer",
+                f"{what} needs the parameter {self._name or '(unnamed)'!r} of shape {shape_text(wanted)}, "
+                f"but it has {shape_text(self._shape)}; give this layer inputs of the size that it was made "
+                "or first traced for, or use another layer",
                 where=here(),
             )
         self._shape = wanted
@@ -210,6 +209,11 @@ _TENSOR_NAMES = frozenset({"T", "astype", "max", "mean", "min", "ndim", "node", 
 def fits(known: OpenShape, shape: Sequence[int]) -> bool:
     """Whether `shape` agrees with what is known of a shape."""
     return len(known) == len(shape) and all(a is None or a == b for a, b in zip(known, shape, strict=True))
+
+
+def shape_text(shape: OpenShape) -> str:
+    """The shape as Python writes a tuple, with ? for what is open: (3,), (3, ?)."""
+    return f"({', '.join('?' if d is None else str(d) for d in shape)}{',' * (len(shape) == 1)})"
 
 
 def _size(d: Any) -> int | None:

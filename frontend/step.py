@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.dtypes import FLOATING
-from dlc.errors import GradientError, GraphError
+from dlc.errors import ArgumentError, GradientError, GraphError
 from dlc.frontend.building import assemble, tensors_in
 from dlc.frontend.nn.module import Module
 from dlc.frontend.optim import Optimizer
@@ -70,7 +70,8 @@ def train_step(
     the initial values that are still open, and all random draws. `outputs` (default: the loss) says what a call
     returns: one tensor, or a list for a tuple.
 
-    Raises `GradientError` for a loss that is not a 0-d float, or that depends on no parameter of the model.
+    Raises `GradientError` for a loss that is not a 0-d float, or that depends on no parameter of the model, and
+    `ArgumentError` for what is no model or optimiser.
 
     >>> import dlc
     >>> from dlc import nn, optim
@@ -83,6 +84,7 @@ def train_step(
     """
     from dlc.compiler import compile
 
+    check_parts(model, optimizer)
     _check_loss(loss)
     model.initialise(seed)
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
@@ -146,6 +148,17 @@ def _gradients(loss: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:
     from dlc.passes.autodiff import gradients
 
     return gradients([loss], [p.as_tensor() for p in parameters])
+
+
+def check_parts(model: Any, optimizer: Any) -> None:
+    """Raise `ArgumentError` unless these are a module and an optimiser, and not their classes or names."""
+    for name, value, kind, example in (
+        ("model", model, Module, "nn.Linear(10)"),
+        ("optimizer", optimizer, Optimizer, "optim.Adam(1e-3)"),
+    ):
+        if not isinstance(value, kind):
+            got = f"the class {value.__name__}; call it" if isinstance(value, type) else f"{value!r:.80}; pass one"
+            raise ArgumentError(f"{name}= takes a {kind.__name__} such as {example}, not {got}", where=here())
 
 
 def _check_loss(loss: Any) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dlc.dims import DimLike, Shape, evaluate, symbols
+from dlc.errors import GraphError
 from dlc.ir import Graph, Node, TensorType
 from dlc.ops.definition import Kind
+from dlc.provenance import here
 from dlc.state import State
 
 
@@ -70,6 +72,11 @@ def summary(graph: Graph) -> Summary:
     >>> table.parameters, table.multiply_adds
     (15, 12*N)
     """
+    if not isinstance(graph, Graph):
+        raise GraphError(
+            f"summary takes a graph, not {type(graph).__name__}; make one with dlc.trace(model, dlc.input(...))",
+            where=here(),
+        )
     computed: dict[str, list[Node]] = defaultdict(list)
     held: dict[str, list[Node]] = defaultdict(list)
     for node in graph.nodes:

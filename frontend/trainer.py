@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlc.errors import GraphError
+from dlc.errors import ArgumentError, GraphError
 from dlc.frontend.building import graph
-from dlc.frontend.checkpoint import PathLike
+from dlc.frontend.checkpoint import PathLike, check_folder
 from dlc.frontend.data import batches
 from dlc.frontend.history import History
 from dlc.frontend.losses import Loss, find_loss
@@ -19,7 +19,7 @@ from dlc.frontend.optim import Optimizer
 from dlc.frontend.progress import Progress
 from dlc.frontend.resume import Position, restore, store
 from dlc.frontend.samples import check_count, check_shape, count_of, features, targets
-from dlc.frontend.step import TrainStep, train_step
+from dlc.frontend.step import TrainStep, check_parts, train_step
 from dlc.ops.leaves import input as new_input
 from dlc.ops.random import counted_draws
 from dlc.ops.tensor import Tensor
@@ -63,6 +63,7 @@ class Trainer:
         backend: str = "cpu",
         check_finite: bool = False,
     ) -> None:
+        check_parts(model, optimizer)
         self.model = model
         self.optimizer = optimizer
         self.seed = seed
@@ -153,13 +154,16 @@ class Trainer:
         A `fit` that was interrupted, also in another process with a checkpoint loaded here, is taken up where it
         stopped: call it again with the same arguments. Otherwise each call trains for further epochs.
 
-        Raises `ArgumentError` for data of other lengths or shapes, empty data, and numbers that are not positive.
+        Raises `ArgumentError` for data of other lengths or shapes, empty data, and numbers that are not positive, and
+        `MissingFolderError` before training for a `checkpoint` that could not be written.
         """
         inputs, wanted = features(x), targets(y)
         check_count(inputs, wanted)
         validation = self._validation(validation_data)
         epochs, batch_size = count_of("epochs", epochs), count_of("batch_size", batch_size)
         every = None if checkpoint_every is None else count_of("checkpoint_every", checkpoint_every)
+        if checkpoint is not None:
+            check_folder(checkpoint)  # now, not after an epoch of work
         self.build(inputs, wanted)
         self._check(inputs, wanted)
         place = self.position
@@ -256,6 +260,11 @@ class Trainer:
     def _validation(self, pair: Pair | None) -> Pair | None:
         if pair is None:
             return None
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ArgumentError(
+                f"validation_data is a pair (x, y), not {type(pair).__name__}; pass validation_data=(x_val, y_val)",
+                where=here(),
+            )
         x, y = pair
         inputs, wanted = features(x, "validation x"), targets(y, "validation y")
         check_count(inputs, wanted)

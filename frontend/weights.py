@@ -6,7 +6,7 @@ import os
 from typing import TypeVar
 
 from dlc.errors import FileFormatError
-from dlc.frontend.checkpoint import PathLike, read_arrays, write_arrays
+from dlc.frontend.checkpoint import PathLike, is_checkpoint, read_arrays, write_arrays
 from dlc.frontend.nn.module import Module
 from dlc.provenance import here
 
@@ -16,7 +16,7 @@ M = TypeVar("M", bound=Module)
 def save(model: Module, path: PathLike) -> None:
     """Write all parameters and buffers of `model` into a safetensors file; `path` is replaced all or nothing.
 
-    Raises `GraphError` where a shape is still open: trace the model first.
+    Raises `GraphError` where a shape is still open: trace the model first; `MissingFolderError` for no such folder.
 
     >>> import tempfile, dlc
     >>> from dlc import nn
@@ -34,7 +34,13 @@ def load(model: M, path: PathLike, strict: bool = True) -> M:
     Nothing is changed unless everything fits. Raises `FileFormatError` for a damaged file, and listing what is missing,
     unexpected or of another shape; with ``strict=False`` missing and unexpected names are passed over.
     """
-    arrays, _ = read_arrays(path)
+    arrays, metadata = read_arrays(path)
+    if is_checkpoint(metadata):
+        raise FileFormatError(
+            f"{os.fspath(path)!r} is a checkpoint of a trainer, not weights alone; read it with trainer.load(path), "
+            "then trainer.model has the weights, and dlc.save(trainer.model, path) writes them alone",
+            where=here(),
+        )
     problems = model.misfits(arrays, strict)
     if problems:
         listed = "\n  ".join(problems)

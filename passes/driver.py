@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from dlc.errors import DlcError, VerificationError
 from dlc.ir import Graph
@@ -75,7 +76,7 @@ def run_pipeline(
     for name, pass_ in PIPELINE if pipeline is None else pipeline:
         started = time.perf_counter()
         with counting_hits() as hits:
-            after = pass_(graph)
+            after = returned_graph(name, pass_(graph))
         record = Record(name, time.perf_counter() - started, graph, after, hits)
         if comparison is not None:
             check_step(name, graph, after, comparison)
@@ -84,11 +85,19 @@ def run_pipeline(
     return graph, tuple(records)
 
 
+def returned_graph(name: str, after: Any) -> Graph:
+    """What the pass `name` returned. Raises `VerificationError` unless it is a graph."""
+    if not isinstance(after, Graph):
+        raise VerificationError(
+            f"the pass {name} returned {type(after).__name__}, not a Graph; "
+            "return the graph itself where nothing changes"
+        )
+    return after
+
+
 def check_step(name: str, before: Graph, after: Graph, comparison: Comparison, *, rtol: float = 1e-4) -> None:
     """Raise `VerificationError` naming the pass `name` if `after` is not a sound rewriting of `before`."""
-    if not isinstance(after, Graph):
-        raise VerificationError(f"the pass {name} returned {type(after).__name__}, not a Graph")
-    if after is before:
+    if returned_graph(name, after) is before:
         return
     try:
         _check_signature(before, after)

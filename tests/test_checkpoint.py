@@ -287,6 +287,20 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
         dlc.load(nn.Linear(4, 2), tmp_path / "w")
 
 
+def test_a_checkpoint_is_not_weights_alone(tmp_path: Path) -> None:
+    t = trainer()
+    t.build(X, Y)
+    t.save(tmp_path / "c")
+    with pytest.raises(FileFormatError, match=r"checkpoint of a trainer.*trainer\.load\(path\)"):
+        dlc.load(trainer().model, tmp_path / "c")
+
+
+def test_shapes_are_written_as_python_writes_them(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "w", {"weight": np.zeros((2, 4), "f"), "bias": np.zeros(3, "f")})
+    with pytest.raises(FileFormatError, match=r"bias is \(2,\) in the model, \(3,\) in the values"):
+        dlc.load(nn.Linear(4, 2), tmp_path / "w")
+
+
 def test_arrays_of_every_kind_and_layout_round_trip(tmp_path: Path) -> None:
     arrays = {
         "zero": np.array(3, "uint64"), "empty": np.zeros((0, 2), "f"), "turned": np.arange(6.0).reshape(2, 3).T,

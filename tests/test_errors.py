@@ -160,6 +160,64 @@ def bad_batches() -> Any:
     return trainer.fit(np.zeros((4, 3), np.float32), np.zeros(5, np.int64), epochs=1, batch_size=2)
 
 
+def optimizer_by_name() -> Any:
+    return dlc.Trainer(nn.Linear(2), "cross_entropy", "adam")  # type: ignore[arg-type]
+
+
+def optimizer_class() -> Any:
+    x = dlc.input("x", ("N", 3))
+    model = nn.Linear(2)
+    return dlc.train_step(model, x, model(x).sum(), optim.Adam)  # type: ignore[arg-type]
+
+
+def model_class() -> Any:
+    return dlc.Trainer(nn.ReLU, "cross_entropy", optim.SGD(0.1))  # type: ignore[arg-type]
+
+
+def optimizer_of_parameters() -> Any:
+    return optim.Adam(nn.Linear(3, 2).parameters(), lr=1e-3)  # type: ignore[misc]
+
+
+def validation_without_targets() -> Any:
+    trainer = dlc.Trainer(nn.Linear(2), "cross_entropy", optim.SGD(0.1))
+    return trainer.fit(X, Y, epochs=1, validation_data=X)  # type: ignore[arg-type]
+
+
+def summary_of_a_model() -> Any:
+    return dlc.summary(nn.Linear(2))  # type: ignore[arg-type]
+
+
+def list_in_sequential() -> Any:
+    return nn.Sequential([nn.Linear(2), nn.ReLU()])  # type: ignore[arg-type]
+
+
+def function_in_sequential() -> Any:
+    return nn.Sequential(nn.Linear(2), nn.functional.relu)  # type: ignore[arg-type]
+
+
+def weights_into_a_missing_folder() -> Any:
+    return dlc.save(nn.Linear(2, 2), "no/such/net.safetensors")
+
+
+def checkpoints_into_a_missing_folder() -> Any:
+    trainer = dlc.Trainer(nn.Linear(2), "cross_entropy", optim.SGD(0.1))
+    return trainer.fit(X, Y, epochs=1, checkpoint="no/such/run.ckpt", verbose=False)
+
+
+def loop_over_a_named_dim() -> Any:
+    return list(dlc.input("x", ("N", 3)))
+
+
+def length_of_a_number() -> Any:
+    return len(dlc.input("x"))
+
+
+def pass_without_result() -> Any:
+    x = dlc.input("x", ("N",))
+    pipeline = dlc.passes.PIPELINE.insert_before("fuse", lambda graph: None, named="forgetful")  # type: ignore[arg-type]
+    return dlc.compile(dlc.graph([x], [x + 1]), "reference", pipeline=pipeline)
+
+
 def label_out_of_range() -> Any:
     model = nn.Sequential(nn.Linear(3, 2))
     x, y = dlc.input("x", ("N", 3)), dlc.input("y", ("N",), "int64")
@@ -184,6 +242,26 @@ CASES = {
     "an impossible reshape": Case(bad_reshape, errors.ShapeError, ("f32[3,4]", "12", "[5,2]", "10")),
     "the truth of a tensor": Case(truth_value, errors.GraphError, ("no truth value", "dlc.where")),
     "a number of a tensor": Case(symbolic_float, errors.GraphError, ("symbolic", "compile")),
+    "a loop over a named dim": Case(loop_over_a_named_dim, errors.GraphError, ("f32[N,3]", "N rows", "dlc.scan")),
+    "the length of a number": Case(length_of_a_number, errors.GraphError, ("f32[]", "no axis")),
+    "an optimiser by its name": Case(optimizer_by_name, errors.ArgumentError, ("'adam'", "optim.Adam(1e-3)")),
+    "an optimiser's class": Case(optimizer_class, errors.ArgumentError, ("the class Adam", "call it")),
+    "a model's class": Case(model_class, errors.ArgumentError, ("Module", "the class ReLU", "call it")),
+    "an optimiser of parameters": Case(
+        optimizer_of_parameters, errors.ArgumentError, ("takes no parameters", "dlc.Trainer", "Adam(lr=...)")
+    ),
+    "validation data without targets": Case(
+        validation_without_targets, errors.ArgumentError, ("ndarray", "validation_data=(x_val, y_val)")
+    ),
+    "the summary of a model": Case(summary_of_a_model, errors.GraphError, ("Linear", "dlc.trace(model")),
+    "a list of layers": Case(list_in_sequential, errors.ArgumentError, ("number 0", "Sequential(*layers)")),
+    "a function among layers": Case(function_in_sequential, errors.ArgumentError, ("number 1", "relu", "nn.ReLU()")),
+    "weights into a missing folder": Case(
+        weights_into_a_missing_folder, errors.MissingFolderError, ("'no/such/net.safetensors'", "makedirs('no/such')")
+    ),
+    "checkpoints into a missing folder": Case(
+        checkpoints_into_a_missing_folder, errors.MissingFolderError, ("'no/such/run.ckpt'", "create it first")
+    ),
     "a slice by 0": Case(bad_step, errors.AttributeValueError, ("step", "0")),
     "an unknown attribute": Case(unknown_attribute, errors.AttributeValueError, ("sum", "axes", "axis")),
     "a graph without one of its inputs": Case(missing_input, errors.GraphError, ("'y'", "inputs=[x]", "add it")),
@@ -228,6 +306,9 @@ CASES = {
     "a label out of range": Case(label_out_of_range, errors.IndexOutOfRangeError, ("2",)),
     "a value that is not finite": Case(non_finite, errors.NonFiniteError, ("log", "f32[N]", "1 of 2", "learning rate")),
     "an unknown pass": Case(wrong_pass_name, errors.DlcError, ("fusion", "fuse"), False),
+    "a pass that returns nothing": Case(
+        pass_without_result, errors.VerificationError, ("forgetful", "NoneType", "return the graph"), False
+    ),
     "unequal numbers of samples and labels": Case(bad_batches, ValueError, ("4", "5"), False),
 }
 

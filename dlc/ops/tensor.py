@@ -95,16 +95,26 @@ class Tensor:
 
     def _no_value(self, *_: Any) -> Any:
         raise GraphError(
-            f"{self.node.op.name} {self.node.type} is symbolic and has no value yet; compile a graph and call it",
+            f"{self.node.op.name} {self.node.type} is symbolic and has no value yet; compile a graph and call it, or, "
+            "where it depends on no input, use dlc.evaluate",
             where=here(),
         )
 
-    __float__ = __int__ = __index__ = __array__ = __len__ = _no_value
+    __float__ = __int__ = __index__ = __array__ = _no_value
+
+    def __len__(self) -> int:
+        if not isinstance(self.type, TensorType) or not self.shape:
+            raise GraphError(f"{self.node.op.name} {self.type} has no axis to count or go over", where=here())
+        if not isinstance(self.shape[0], int):
+            raise GraphError(
+                f"{self.node.op.name} {self.type} has {self.shape[0]} rows, a number that is known only when a program "
+                "is called; go over them with dlc.scan",
+                where=here(),
+            )
+        return self.shape[0]
 
     def __iter__(self) -> Any:
-        if not isinstance(self.type, TensorType) or not self.shape or not isinstance(self.shape[0], int):
-            self._no_value()
-        return (self[i] for i in range(self.shape[0]))  # type: ignore[arg-type]
+        return (self[i] for i in range(len(self)))
 
     # ---- operators
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dlc.dims import DimLike, product
-from dlc.errors import ShapeError
+from dlc.errors import ArgumentError, ShapeError
 from dlc.frontend.nn.module import Module, layer_name
 from dlc.ops import reshape
 from dlc.ops.tensor import Tensor, wrap
@@ -24,9 +24,12 @@ class Sequential(Module):
     """
 
     def __init__(self, *modules: Module) -> None:
-        for i, module in enumerate(modules):
+        given: tuple[Any, ...] = modules
+        for i, module in enumerate(given):
             if not isinstance(module, Module):
-                raise ShapeError(f"Sequential takes modules; number {i} is {module!r:.60}", where=here())
+                raise ArgumentError(
+                    f"Sequential takes modules; number {i} is {module!r:.60}; {_module_instead(module)}", where=here()
+                )
         self.modules = modules
 
     def forward(self, x: Any) -> Any:
@@ -47,6 +50,15 @@ class Sequential(Module):
     def _attributes(self) -> Iterator[tuple[str, Any]]:
         yield from ((str(i), module) for i, module in enumerate(self.modules))
         yield from ((name, v) for name, v in super()._attributes() if not name.startswith("modules."))
+
+
+def _module_instead(value: Any) -> str:
+    """What to do where a module should be."""
+    if isinstance(value, (list, tuple)):
+        return "unpack the list: Sequential(*layers)"
+    if isinstance(value, type):
+        return "call the class"
+    return "put a function into a module, such as nn.ReLU() or one of your own"
 
 
 class Flatten(Module):

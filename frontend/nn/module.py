@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlc.errors import ArgumentError, AttributeValueError, GraphError
-from dlc.frontend.parameter import Parameter, fits
+from dlc.frontend.parameter import Parameter, fits, shape_text
 from dlc.ops.random import counted_draws
 from dlc.provenance import current_path, here, module_path
 
@@ -166,8 +166,8 @@ class Module:
             if name in arrays:
                 a = arrays[name]
                 if not fits(p.open_shape, a.shape):
-                    known = ", ".join("?" if d is None else str(d) for d in p.open_shape)
-                    problems.append(f"mis-shaped: {name} is ({known}) in the model, {a.shape} in the values")
+                    known = shape_text(p.open_shape)
+                    problems.append(f"mis-shaped: {name} is {known} in the model, {a.shape} in the values")
                 elif not np.can_cast(a.dtype, p.dtype, casting="same_kind"):
                     problems.append(f"of another kind: {name} is {p.dtype} in the model, {a.dtype.name} in the values")
         return problems
