@@ -54,7 +54,7 @@ def dtype_name(dtype: Any) -> str:
     if dtype is int:
         return "int64"
     try:
-        name = np.dtype(dtype).name
+        name = "None" if dtype is None else np.dtype(dtype).name  # NumPy takes None for float64
     except TypeError:
         name = str(dtype)
     if name not in ALL:

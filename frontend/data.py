@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from dlc.errors import ArgumentError
+
 __all__ = ["batches", "digits"]
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
@@ -41,7 +43,7 @@ def digits(
     by people that training never saw, which is harder (LeNet-5 reaches about 93% instead of 99%). Both parts keep the
     file's order, in which the classes are mixed.
 
-    Raises ValueError where `size` is not an integer of at least 1, or `split` neither of the two.
+    Raises `ArgumentError` where `size` is not an integer of at least 1, or `split` neither of the two.
 
     Source: E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten Digits (the test set), UCI Machine
     Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0; see `datasets/digits.txt` beside this file.
@@ -56,7 +58,7 @@ def digits(
     """
     size = _integer("size", size, least=1, fix="pass the height and width in pixels, for example size=28")
     if split not in ("mixed", "file"):
-        raise ValueError(f"split must be 'mixed' or 'file', not {split!r}")
+        raise ArgumentError(f"split must be 'mixed' or 'file', not {split!r}")
     file = resources.files("dlc.frontend.datasets") / "digits.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         images, labels = stored["images"] / _FULL_INK, stored["labels"].astype(np.int64)
@@ -85,7 +87,7 @@ def batches(
     `start` is the number of batches already taken: the iteration goes on behind them, so a training run resumed in
     the middle of an epoch sees what it would have seen.
 
-    Raises ValueError, at the call, where the lengths differ, there is no sample, an integer is out of its range, or
+    Raises `ArgumentError` at the call where the lengths differ, there is no sample, an integer is out of its range, or
     `drop_last` would leave no batch at all.
 
     >>> x, y = np.arange(10.0), np.arange(10)
@@ -103,7 +105,7 @@ def batches(
     epoch = _integer("epoch", epoch, least=0, most=2**64 - 1, fix="count epochs from 0")
     total = count // batch_size if drop_last else -(-count // batch_size)
     if total == 0:
-        raise ValueError(
+        raise ArgumentError(
             f"batches: drop_last=True leaves no batch: x holds {count} samples and batch_size is {batch_size}; "
             f"pass drop_last=False or a batch_size of at most {count}"
         )
@@ -153,26 +155,26 @@ def _last_fifth_of_each_class(labels: Int64Array) -> npt.NDArray[np.bool_]:
 
 
 def _sample_count(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> int:
-    """The number of samples that `x` and `y` agree on; ValueError where they do not."""
+    """The number of samples that `x` and `y` agree on; `ArgumentError` where they do not."""
     for name, array in (("x", x), ("y", y)):
         if array.ndim == 0:
-            raise ValueError(f"batches: {name} has no axis of samples (it is 0-d); pass an array [N, ...]")
+            raise ArgumentError(f"batches: {name} has no axis of samples (it is 0-d); pass an array [N, ...]")
     if len(x) != len(y):
-        raise ValueError(
+        raise ArgumentError(
             f"batches: x holds {len(x)} samples and y holds {len(y)}; pass arrays with the same first dimension"
         )
     if len(x) == 0:
-        raise ValueError("batches: x and y hold 0 samples; pass at least one")
+        raise ArgumentError("batches: x and y hold 0 samples; pass at least one")
     return len(x)
 
 
 def _integer(name: str, value: object, *, least: int, most: int | None = None, fix: str) -> int:
-    """`value` as an int (NumPy's integers too, bool not); ValueError where it is none or out of range."""
+    """`value` as an int (NumPy's integers too, bool not); `ArgumentError` where it is none or out of range."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = None
     if number is None or isinstance(value, bool | np.bool_) or number < least or (most is not None and number > most):
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be an integer {bounds}, not {value!r}; {fix}") from None
+        raise ArgumentError(f"{name} must be an integer {bounds}, not {value!r}; {fix}") from None
     return number

@@ -276,6 +276,12 @@ def _pooled_windows(x: Any, kernel: Any, stride: Any, padding: Any, dilation: An
     strides = sizes if stride is None else pair(stride, f"{name}: the stride")
     gaps = pair(dilation, f"{name}: the dilation")
     rows, columns = pads_of(padding, t.shape[2:], sizes, strides, gaps)
+    for pads, size, gap in zip((rows, columns), sizes, gaps, strict=True):
+        if fill and max(pads) > gap * (size - 1):
+            raise AttributeValueError(
+                f"{name}: with padding {max(pads)} a window of {size} holds nothing but padding; "
+                f"pad by at most {gap * (size - 1)}"
+            )
     padded = pad(t, [(0, 0), (0, 0), rows, columns], value=fill)
     return windows(padded, (2, 3), sizes, strides, gaps)
 
@@ -324,6 +330,8 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, sc
     [[3.0]]
     """
     queries, keys = _floating(q, "attention"), wrap(k)
+    if queries.ndim < 2 or keys.ndim < 2:
+        raise ShapeError(f"attention takes q[..., T, D] and k[..., S, D], not {queries.type} and {keys.type}")
     depth: DimLike = queries.shape[-1]
     factor = scalar(scale, queries.dtype) if scale is not None else 1.0 / sqrt(size_of(depth, queries.dtype))
     scores = matmul(queries * factor, matrix_transpose(keys))

@@ -117,8 +117,9 @@ def pad(x: Any, widths: Sequence[tuple[Any, Any]], interior: Sequence[int] | Non
     [0.0, 1.0, 0.0, 2.0]
     """
     t = wrap(x)
-    pairs = [tuple(w) if isinstance(w, (tuple, list)) else (w, w) for w in widths]
-    if len(pairs) != t.ndim or any(len(p) != 2 for p in pairs):
+    given = widths if isinstance(widths, (tuple, list)) else ()
+    pairs = [tuple(w) if isinstance(w, (tuple, list)) else (w, w) for w in given]
+    if not isinstance(widths, (tuple, list)) or len(pairs) != t.ndim or any(len(p) != 2 for p in pairs):
         raise AttributeValueError(
             f"pad: {t.type} needs a pair (low, high) for each of its {t.ndim} axes, not {widths!r}"
         )

@@ -102,6 +102,8 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Tensor:
     [[1.0, 3.0], [2.0, 4.0]]
     """
     t = wrap(x)
+    if not isinstance(axes, (tuple, list)):
+        raise AttributeValueError(f"permute_dims: axes is a tuple that orders the axes of {t.type}, not {axes!r}")
     order = tuple(a % t.ndim if isinstance(a, int) and -t.ndim <= a < t.ndim else a for a in axes)
     return t if order == tuple(range(t.ndim)) else permute_dims.op(t, axes=order)
 
@@ -167,9 +169,9 @@ def expand_dims(x: Any, axis: int) -> Tensor:
     <Tensor reshape f32[N,1,3]>
     """
     t = wrap(x)
-    if not -t.ndim - 1 <= axis <= t.ndim:
+    if not isinstance(axis, int) or not -t.ndim - 1 <= axis <= t.ndim:
         raise AttributeValueError(
-            f"expand_dims: axis {axis} is out of range for {t.type}; use {-t.ndim - 1} to {t.ndim}"
+            f"expand_dims: axis {axis!r} is out of range for {t.type}; use {-t.ndim - 1} to {t.ndim}"
         )
     at = axis % (t.ndim + 1)
     return reshape(t, (*t.shape[:at], 1, *t.shape[at:]))
@@ -331,7 +333,12 @@ def _bounds(part: Any, d: DimLike, axis: int, type: TensorType) -> tuple[DimLike
         raise AttributeValueError(
             f"index {part!r} on axis {axis} of {type}: use ints, slices, None or ...; for integer tensors use dlc.take"
         )
-    position = part.__index__()
+    try:
+        position = part.__index__()
+    except TypeError:  # an array that is no number
+        raise AttributeValueError(
+            f"index {part!r} on axis {axis} of {type}: use ints, slices, None or ...; for integer arrays use dlc.take"
+        ) from None
     if isinstance(d, int) and not -d <= position < d:
         raise AttributeValueError(f"index {position} is out of range for axis {axis} of {type}")
     return (position if position >= 0 else d + position), 1, 1, False
@@ -423,19 +430,28 @@ def _windows_samples() -> Iterable[Sample]:
 def windows(x: Any, axes: Sequence[int], sizes: Sequence[int], strides: Any = None, dilations: Any = None) -> Tensor:
     """Sliding windows over `axes`: they become window positions, and the window's own axes come last.
 
+    `sizes`, `strides` and `dilations` (1 unless given) have an int for each axis. Raises `AttributeValueError` where
+    they do not, or an axis does not exist or comes twice.
+
     >>> import dlc
     >>> dlc.evaluate(dlc.ops.windows([1.0, 2.0, 3.0], (0,), (2,))).tolist()
     [[1.0, 2.0], [2.0, 3.0]]
     """
+    from dlc.ops.reduce import one_axis
+
     t = wrap(x)
-    ones = (1,) * len(axes)
-    return windows.op(
-        t,
-        axes=tuple(a % t.ndim for a in axes),
-        sizes=tuple(sizes),
-        strides=ones if strides is None else tuple(strides),
-        dilations=ones if dilations is None else tuple(dilations),
-    )
+    if not isinstance(axes, (tuple, list)):
+        raise AttributeValueError(f"windows: axes, sizes, strides and dilations are tuples, not {axes!r}")
+    at = tuple(one_axis(a, t.ndim, "windows") for a in axes)
+    if len(set(at)) != len(at):
+        raise AttributeValueError(f"windows: axes={axes} names an axis twice")
+    ones = (1,) * len(at)
+    how = {"sizes": sizes, "strides": strides or ones, "dilations": dilations or ones}
+    for name, values in how.items():
+        fits = isinstance(values, (tuple, list)) and len(values) == len(at)
+        if not fits or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+            raise AttributeValueError(f"windows: {name} has an int for each of the axes {axes}, not {values!r}")
+    return windows.op(t, axes=at, **{name: tuple(values) for name, values in how.items()})
 
 
 # ---------------------------------------------------------------- stop_gradient
