@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dlc
-from dlc import ops
+from dlc import nn, ops, optim
 from dlc.errors import AttributeValueError, RenderError
 from dlc.ir import Graph, TensorType
 from dlc.ops.fused import FUSED
@@ -302,6 +302,35 @@ def test_modules_that_differ_are_not_rolled_up():
     assert not picture.titles
     assert len(picture.vertices) == 132  # each module is one box instead
     assert picture.notes == ("modules below depth 1 are drawn as one box",)
+
+
+def test_modules_that_do_not_fit_are_folded_no_further_than_needed():
+    x = h = dlc.input("x", ("N",))
+    for block in range(20):
+        with module_scope(f"block{block}"):
+            for i, ops_of_layer in enumerate(([ops.exp, ops.tanh] * 3, [ops.sin, ops.cos] * (block + 1))):
+                with module_scope(f"layer{i}"):
+                    for op in ops_of_layer:
+                        h = op(h)
+    picture = fold(picture_of(graph_of([x], [h]), "forward"), None)
+    assert picture.notes == ("modules below depth 2 are drawn as one box",)
+    assert {v.module for v in picture.vertices.values() if v.role == "folded"} == {(f"block{b}",) for b in range(20)}
+    assert fold(picture_of(graph_of([x], [h]), "forward"), 1).notes == ("modules below depth 1 are drawn as one box",)
+
+
+def test_what_a_folded_module_writes_is_one_box_beside_it():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(*[nn.BatchNorm1d(8) for _ in range(3)]), nn.Linear(8, 2))
+    x, y = dlc.input("x", ("N", 8)), dlc.input("y", ("N",), "int64")
+    loss = nn.functional.cross_entropy(model(x), y)
+    step = dlc.train_step(model, [x, y], loss, optim.SGD(0.1, momentum=0.9), backend="reference")
+    picture = fold(picture_of(step.program.graph, "joint"), 1)
+    boxes = [v for v in picture.vertices.values() if v.role == "update"]
+    written = {frozenset(v.lines) for v in boxes}
+    statistics = ("1.0.running_mean :=", "1.0.running_var :=", "1.1.running_mean :=", "1.1.running_var :=", "… 2 more")
+    assert frozenset(statistics) in written
+    assert {"0.weight :=", "momentum.0.weight :=", "0.bias :=", "momentum.0.bias :=", "8 ops"} in written
+    assert sum(v.phase == "update" for v in boxes) == 4  # one for each of the three modules, and what they share
+    assert "each parameter's update is drawn as one box, those of a folded module together" in picture.notes
 
 
 # ---------------------------------------------------------------- the ladder

@@ -71,8 +71,8 @@ def render(
     `view`: "forward", the values written by the user; "backward", the gradients, with the forward values that they
     use as pale boxes; "joint", both side by side, and the updates of parameters. `rankdir` is the direction of the
     data: "TB" (down), "LR", "BT" or "RL". `depth` draws modules below that depth of the module tree as one box each.
-    Above 250 boxes, repeated modules are drawn once, then modules as one box, and the picture says so. `timeout` is
-    in seconds.
+    Above 250 boxes, repeated modules are drawn once, then modules as one box at the largest depth that fits, and the
+    picture says so. `timeout` is in seconds.
 
     Arrows carry types (``f32[N,6,28,28]``). Scalar constants are written into the boxes that use them. The file is
     replaced as a whole or not at all.

@@ -25,8 +25,12 @@ def fold(picture: Picture, depth: int | None) -> Picture:
         picture = collapse_updates(picture)
     if len(picture.vertices) > NODE_BUDGET:
         picture = roll_up_repeats(picture)
-    if len(picture.vertices) > NODE_BUDGET and (depth is None or depth > 1):
-        picture = collapse_modules(picture, 1)
+    if len(picture.vertices) > NODE_BUDGET:
+        deepest = max((len(v.module) for v in picture.vertices.values()), default=0)
+        for level in range(min(deepest, depth - 1 if depth else deepest), 0, -1):  # as much as there is room for
+            folded = collapse_modules(picture, level)
+            if len(folded.vertices) <= NODE_BUDGET or level == 1:
+                return folded
     return picture
 
 
@@ -34,8 +38,8 @@ def fold(picture: Picture, depth: int | None) -> Picture:
 
 
 def collapse_modules(picture: Picture, depth: int) -> Picture:
-    """Every module at `depth` of the module tree, in each phase, as one box."""
-    groups = {
+    """Every module at `depth` of the module tree, in each phase, as one box; and the states it alone writes, as one."""
+    groups: dict[str, GroupKey] = {
         v.id: (v.phase, v.module[:depth])
         for v in picture.vertices.values()
         if len(v.module) >= depth and v.role not in ("output", "update", "input")
@@ -51,8 +55,29 @@ def collapse_modules(picture: Picture, depth: int) -> Picture:
         nodes, tip = _nodes(members), plain(name)
         return replace(members[0], role="folded", lines=lines, nodes=nodes, module=path[:-1], tooltip=tip)
 
-    merged = _merge(picture, groups, box)
+    merged = _collapse_writes(_merge(picture, groups, box))
     return replace(merged, notes=(*picture.notes, f"modules below depth {depth} are drawn as one box"))
+
+
+def _collapse_writes(picture: Picture) -> Picture:
+    """The states that one folded module alone writes, such as running statistics, as one box beside it."""
+    writers: dict[str, set[str]] = {}
+    for edge in picture.edges:
+        head = picture.vertices[edge.head]
+        if head.role == "update" and head.phase != "update":
+            writers.setdefault(edge.head, set()).add(edge.tail)
+    alone = {head: tails.pop() for head, tails in writers.items() if len(tails) == 1}
+    groups = {head: ("written", (tail,)) for head, tail in alone.items() if picture.vertices[tail].role == "folded"}
+
+    def box(members: Sequence[Vertex]) -> Vertex:
+        targets = [v.lines[0] for v in members]
+        tip = plain(" ".join(targets), 200)
+        return replace(members[0], lines=_shortened(targets), nodes=_nodes(members), tooltip=tip)
+
+    merged = _merge(picture, _several(groups), box)
+    boxes = {id_ for id_ in groups if id_ in merged.vertices}
+    edges = {replace(e, label="") if e.head in boxes else e: None for e in merged.edges}  # one arrow for all types
+    return replace(merged, edges=tuple(edges))
 
 
 def _contents(members: Sequence[Vertex]) -> list[str]:
@@ -77,7 +102,8 @@ def _contents(members: Sequence[Vertex]) -> list[str]:
 def collapse_updates(picture: Picture) -> Picture:
     """Each parameter's update as one box: the update's nodes that are connected through values with axes.
 
-    Parameters meet only in scalars (the step, the norm of all gradients), so each gets a box of its own.
+    Parameters meet only in scalars (the step, the norm of all gradients), so each gets a box of its own; those of a
+    module that is drawn as one box share one.
     """
     import networkx as nx
 
@@ -90,9 +116,16 @@ def collapse_updates(picture: Picture) -> Picture:
         for e in picture.edges
         if e.tail in related and e.head in related and (e.tail in shared) == (e.head in shared)
     )
+    sources: dict[str, list[str]] = {}
+    for edge in picture.edges:
+        if edge.kind == "update":
+            sources.setdefault(edge.head, []).append(edge.tail)
     groups: dict[str, GroupKey] = dict.fromkeys(shared, ("update", ("shared",)))
     for number, component in enumerate(nx.connected_components(related)):
-        groups |= {id_: ("update", (str(number),)) for id_ in component if id_ not in shared}
+        makers = {tail for id_ in component for tail in sources.get(id_, ())}
+        one = len(makers) == 1 and all(picture.vertices[tail].role == "folded" for tail in makers)
+        key = ("module", *makers) if one else (str(number),)
+        groups |= {id_: ("update", key) for id_ in component if id_ not in shared}
     groups = _several({v.id: groups[v.id] for v in members})
     if not groups:
         return picture
@@ -103,17 +136,24 @@ def collapse_updates(picture: Picture) -> Picture:
         targets = [v.lines[0] for v in members if v.role == "update"]
         ops = [n.op.name for v in members if v.role not in ("update", "state") for n in v.nodes]
         head = ["shared by all updates"] if members[0].id in shared else []
-        shown = targets[:4] + ([f"… {len(targets) - 4} more"] if len(targets) > 4 else [])
-        lines = (*head, *shown, *([count(len(ops), "op")] if ops else []))
+        lines = (*head, *_shortened(targets), *([count(len(ops), "op")] if ops else []))
         role = "update" if targets else "folded" if ops else members[0].role
         path = next((module[v.id] for v in members if v.id in module), ())  # where its gradient was made
         tip = plain(", ".join(ops), 200)
         return replace(members[0], role=role, lines=lines, nodes=_nodes(members), module=path, tooltip=tip)
 
+    note = "each parameter's update is drawn as one box"
+    if any(key[1][0] == "module" for key in groups.values()):
+        note += ", those of a folded module together"
     merged = _merge(picture, groups, box)
     scalars = {v.id for v in merged.vertices.values() if v.phase == "update" and v.lines[0] == "shared by all updates"}
     edges = tuple(e for e in merged.edges if e.tail not in scalars)  # one to every update would hide the rest
-    return replace(merged, edges=edges, notes=(*picture.notes, "each parameter's update is drawn as one box"))
+    return replace(merged, edges=edges, notes=(*picture.notes, note))
+
+
+def _shortened(targets: Sequence[str]) -> tuple[str, ...]:
+    """At most four lines of the states that a box writes."""
+    return (*targets[:4], *([f"… {len(targets) - 4} more"] if len(targets) > 4 else []))
 
 
 def _several(groups: Mapping[str, GroupKey]) -> dict[str, GroupKey]:
