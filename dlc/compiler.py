@@ -12,12 +12,13 @@ import numpy as np
 from numpy import ndarray
 
 from dlc.arguments import bind_dims, match_arguments, read_argument
-from dlc.errors import AttributeValueError, NonFiniteError, UnsupportedError
+from dlc.errors import AttributeValueError, GraphError, NonFiniteError, UnsupportedError
 from dlc.garbage import collection_paused
 from dlc.ir import Graph, Node, TensorType
 from dlc.ops.bounds import check_bound_shapes
 from dlc.ops.leaves import SEED, STEP, TRAINING, scalar
 from dlc.ops.tensor import Tensor, state_node, wrap
+from dlc.provenance import here
 from dlc.state import State
 
 if TYPE_CHECKING:
@@ -202,6 +203,10 @@ def compile(
     from dlc.passes.driver import run_pipeline
 
     started = time.perf_counter()
+    if not isinstance(graph, Graph):
+        raise GraphError(
+            f"compile takes a graph, not {type(graph).__name__}; make one with dlc.graph(inputs, outputs)", where=here()
+        )
     engine = find_backend(backend)
     with collection_paused():
         bound, seed_state, step_state = _bind_ambients(graph, training, seed, step)
@@ -227,6 +232,10 @@ def _bind_ambients(
     used = set(graph.ambients)
     if not used:
         return graph, None, None
+    if not isinstance(seed, State):
+        check_seed(seed)
+    if step is not None and not isinstance(step, State):
+        raise AttributeValueError(f"step is a state, such as that of a TrainStep, not {step!r}", where=here())
     values: dict[Node, Node] = {TRAINING.node: scalar(training, "bool").node}
     seed_state = seed if isinstance(seed, State) else State("seed", TensorType("uint64"), lambda: np.uint64(seed))
     step_state = step or State("step", TensorType("int64"), lambda: np.int64(0))
@@ -238,6 +247,12 @@ def _bind_ambients(
             bound.inputs, bound.outputs, (*bound.updates, (state_node(step_state), advanced.node)), bound.origins
         )
     return bound, seed_state if SEED.node in used else None, step_state if STEP.node in used else None
+
+
+def check_seed(seed: Any) -> None:
+    """Raise `AttributeValueError` unless `seed` is an int that 64 bits hold."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise AttributeValueError(f"a seed is an int from 0 to 2^64 - 1, not {seed!r}", where=here())
 
 
 def evaluate(*tensors: Any, training: bool = False, seed: int = 0) -> Any:

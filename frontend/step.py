@@ -82,9 +82,10 @@ def train_step(
     >>> step([[0.0, 0.0, 0.0, 1.0]], [2]).shape
     ()
     """
-    from dlc.compiler import compile
+    from dlc.compiler import check_seed, compile
 
     check_parts(model, optimizer)
+    check_seed(seed)
     _check_loss(loss)
     model.initialise(seed)
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)

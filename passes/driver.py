@@ -8,13 +8,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlc.errors import DlcError, VerificationError
+from dlc.errors import AttributeValueError, DlcError, VerificationError
 from dlc.ir import Graph
 from dlc.passes.compare import Comparison
 from dlc.passes.pipeline import PIPELINE, Pass, Pipeline
 from dlc.passes.rewrite import counting_hits
 from dlc.passes.verify import verify
 from dlc.printer import graph_diff
+from dlc.provenance import here
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,12 @@ def run_pipeline(
     [('simplify', ['double_negation', 'times_one'])]
     """
     checking = os.environ.get("DLC_CHECK", "") not in ("", "0") if check is None else check
+    if not isinstance(pipeline, Pipeline | None):
+        raise AttributeValueError(
+            f"a pipeline is made by dlc.passes.Pipeline.of(*passes), or changed from dlc.passes.PIPELINE; "
+            f"this is {pipeline!r:.60}",
+            where=here(),
+        )
     comparison = Comparison(verify(graph)) if checking else None
     records = []
     for name, pass_ in PIPELINE if pipeline is None else pipeline:

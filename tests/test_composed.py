@@ -254,25 +254,3 @@ def test_errors_say_what_and_where(call: Any, kind: type[DlcError], parts: tuple
     with pytest.raises(kind) as caught:
         call()
     assert all(p in str(caught.value) for p in (*parts, "test_composed.py")), str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda x: ops.windows(x, (9,), (2,)),
-        lambda x: ops.windows(x, (2, 2), (2, 2)),
-        lambda x: ops.windows(x, (2,), (2, 3)),
-        lambda x: ops.windows(x, 2, 2),
-        lambda x: ops.max_pool2d(x, 2, padding=2),
-        lambda x: ops.permute_dims(x, 5),
-        lambda x: ops.expand_dims(x, "a"),
-        lambda x: ops.pad(x, 5),
-        lambda x: x.sum(axis=1.5),
-        lambda x: x.astype(None),
-        lambda x: x[np.array([1, 2])],
-        lambda x: ops.attention(x[0, 0, 0, 0], x, x),
-    ],
-)
-def test_attributes_that_do_not_fit_are_refused_where_they_are_written(build: Any) -> None:
-    with pytest.raises(DlcError, match=r"test_composed\.py:"):
-        build(dlc.input("x", ("N", 3, 8, 8)))

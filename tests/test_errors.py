@@ -357,3 +357,41 @@ def test_failed_step_changes_nothing() -> None:
             step(X, np.array([0, 5]))
         for state, value in zip(states, before, strict=True):
             np.testing.assert_array_equal(state.value, value, err_msg=state.name)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: dlc.ops.windows(x, (9,), (2,)),
+        lambda x: dlc.ops.windows(x, (2, 2), (2, 2)),
+        lambda x: dlc.ops.windows(x, (2,), (2, 3)),
+        lambda x: dlc.ops.windows(x, 2, 2),
+        lambda x: dlc.ops.max_pool2d(x, 2, padding=2),
+        lambda x: dlc.ops.permute_dims(x, 5),
+        lambda x: dlc.ops.expand_dims(x, "a"),
+        lambda x: dlc.ops.pad(x, 5),
+        lambda x: x.sum(axis=1.5),
+        lambda x: x.astype(None),
+        lambda x: x[np.array([1, 2])],
+        lambda x: dlc.ops.attention(x[0, 0, 0, 0], x, x),
+    ],
+)
+def test_attributes_that_do_not_fit_are_refused_where_they_are_written(build: Any) -> None:
+    with pytest.raises(errors.DlcError, match=r"test_errors\.py:"):
+        build(dlc.input("x", ("N", 3, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda g: dlc.compile("model"),
+        lambda g: dlc.compile(g, pipeline=[dlc.passes.simplify]),
+        lambda g: dlc.compile(g, seed=-1),
+        lambda g: dlc.compile(g, seed=1.5),
+        lambda g: dlc.compile(g, step=5),
+        lambda g: dlc.constant([[1.0], [2.0, 3.0]]),
+    ],
+)
+def test_what_compile_cannot_take_is_refused_at_the_line(mistake: Any) -> None:
+    with pytest.raises(errors.DlcError, match=r"test_errors\.py:"):
+        mistake(dlc.graph([], [dlc.uniform((3,), site=1)]))

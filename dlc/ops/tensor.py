@@ -270,7 +270,10 @@ def wrap(value: Any) -> Tensor:
     if hasattr(value, "as_tensor"):  # a module's parameter
         return value.as_tensor()
     if isinstance(value, (bool, int, float, np.ndarray, np.generic, list, tuple)):
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise DTypeError(f"rows of unequal lengths are not an array: {value!r:.80}", where=here()) from None
         if isinstance(value, (float, list, tuple)) and array.dtype == np.float64:
             array = array.astype(np.float32)
         if array.dtype.kind in "biuf":
