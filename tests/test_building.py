@@ -244,5 +244,5 @@ def test_a_bound_beyond_a_named_dim_is_an_error_of_the_call(read: Any, fits: int
     program = dlc.compile(dlc.graph([x], [read(x)]), backend)
     program(np.ones((fits, 3), np.float32))
     for n in {0, 1, fits - 1}:
-        with pytest.raises(ShapeError, match="do not lie within axis 0 of .* elements with N = "):
+        with pytest.raises(ShapeError, match=r"do not lie within axis 0 of .* elements with N = "):
             program(np.ones((n, 3), np.float32))
