@@ -154,12 +154,14 @@ def _gradients(loss: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:
 def check_parts(model: Any, optimizer: Any) -> None:
     """Raise `ArgumentError` unless these are a module and an optimiser, and not their classes or names."""
     for name, value, kind, example in (
-        ("model", model, Module, "nn.Linear(10)"),
-        ("optimizer", optimizer, Optimizer, "optim.Adam(1e-3)"),
+        ("model", model, Module, "a dlc.nn.Module such as nn.Linear(10)"),
+        ("optimizer", optimizer, Optimizer, "a dlc.optim.Optimizer such as optim.Adam(1e-3)"),
     ):
+        if isinstance(value, type):
+            raise ArgumentError(f"{name}= takes {example}, not the class {value.__name__}; call it", where=here())
         if not isinstance(value, kind):
-            got = f"the class {value.__name__}; call it" if isinstance(value, type) else f"{value!r:.80}; pass one"
-            raise ArgumentError(f"{name}= takes a {kind.__name__} such as {example}, not {got}", where=here())
+            found = repr(value) if isinstance(value, str) else f"{type(value).__module__}.{type(value).__qualname__}"
+            raise ArgumentError(f"{name}= takes {example}, not {found}", where=here())
 
 
 def _check_loss(loss: Any) -> None:

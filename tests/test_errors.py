@@ -183,6 +183,17 @@ def validation_without_targets() -> Any:
     return trainer.fit(X, Y, epochs=1, validation_data=X)  # type: ignore[arg-type]
 
 
+def data_of_another_library() -> Any:
+    class Foreign:
+        def __dlpack__(self) -> Any: ...
+
+    return nn.Linear(2)(Foreign())
+
+
+def text_for_a_tensor() -> Any:
+    return dlc.exp("x")
+
+
 def summary_of_a_model() -> Any:
     return dlc.summary(nn.Linear(2))  # type: ignore[arg-type]
 
@@ -253,6 +264,10 @@ CASES = {
     "validation data without targets": Case(
         validation_without_targets, errors.ArgumentError, ("ndarray", "validation_data=(x_val, y_val)")
     ),
+    "data of another library": Case(
+        data_of_another_library, errors.DTypeError, ("Foreign", "dlc.input(name, shape)", "calling the program")
+    ),
+    "text for a tensor": Case(text_for_a_tensor, errors.DTypeError, ("str is not a tensor", "'x'")),
     "the summary of a model": Case(summary_of_a_model, errors.GraphError, ("Linear", "dlc.trace(model")),
     "a list of layers": Case(list_in_sequential, errors.ArgumentError, ("number 0", "Sequential(*layers)")),
     "a function among layers": Case(function_in_sequential, errors.ArgumentError, ("number 1", "relu", "nn.ReLU()")),

@@ -278,7 +278,14 @@ def wrap(value: Any) -> Tensor:
             array = array.astype(np.float32)
         if array.dtype.kind in "biuf":
             return Tensor(make_node(CONSTANT, (), {"value": Literal(array)}), here())
-    raise DTypeError(f"{type(value).__name__} is not a tensor, array or number: {value!r:.80}", where=here())
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    if hasattr(value, "__dlpack__"):
+        raise DTypeError(
+            f"{kind} holds data of another library; build the graph on dlc.input(name, shape) and pass the data when "
+            "calling the program, or make it a NumPy array to have it as a constant",
+            where=here(),
+        )
+    raise DTypeError(f"{kind} is not a tensor, array or number: {value!r:.80}", where=here())
 
 
 def handles_below(tensors: Iterable[Tensor]) -> list[Tensor]:

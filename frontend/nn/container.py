@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 from dlc.dims import DimLike, product
@@ -58,7 +59,9 @@ def _module_instead(value: Any) -> str:
         return "unpack the list: Sequential(*layers)"
     if isinstance(value, type):
         return "call the class"
-    return "put a function into a module, such as nn.ReLU() or one of your own"
+    if isinstance(value, FunctionType):
+        return "put a function into a module, such as nn.ReLU() or one of your own"
+    return "the layers of dlc.nn are, and classes of your own that derive from nn.Module"
 
 
 class Flatten(Module):
