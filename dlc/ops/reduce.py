@@ -24,7 +24,11 @@ Axis = int | Sequence[int] | None
 
 def normalized_axes(axis: Axis, ndim: int, op: str) -> tuple[int, ...]:
     """`axis` as sorted axes >= 0; None means all. Raises `AttributeValueError` when one is out of range or repeated."""
-    axes = tuple(range(ndim)) if axis is None else tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    axes: tuple[Any, ...] = (axis,)
+    if axis is None:
+        axes = tuple(range(ndim))
+    elif isinstance(axis, (tuple, list)):
+        axes = tuple(axis)
     for a in axes:
         if not isinstance(a, int) or isinstance(a, bool) or not -ndim <= a < ndim:
             raise AttributeValueError(
