@@ -16,7 +16,11 @@ Array = np.ndarray[Any, Any]
 def features(value: Any, name: str = "x") -> Array:
     """`value` as an array [N, ...] with N > 0: floats become float32, integers int64, bools stay."""
     foreign = hasattr(value, "__dlpack__") and not isinstance(value, (np.ndarray, np.generic))
-    array = np.from_dlpack(value) if foreign else np.asarray(value)
+    try:
+        array = np.from_dlpack(value) if foreign else np.asarray(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # rows of unequal lengths, bfloat16, a GPU
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        raise DTypeError(f"{name}, a {kind}, cannot be read as a NumPy array: {error}", where=here()) from error
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{name} holds {array.dtype}; pass numbers", where=here())
     if array.ndim == 0:

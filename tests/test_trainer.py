@@ -187,6 +187,7 @@ def test_accuracy_of_classes_and_of_two_classes() -> None:
         (X[:0], Y[:0], {}, ArgumentError, "no samples"),
         (np.float32(1), Y, {}, ArgumentError, "first axis must be the samples"),
         (X.astype(str), Y, {}, DTypeError, "pass numbers"),
+        ([[1.0, 2.0], [3.0]], Y, {}, DTypeError, "x, a list, cannot be read"),
         (X, Y, {"epochs": 0}, ArgumentError, "epochs is an integer of at least 1"),
         (X, Y, {"epochs": 1.5}, ArgumentError, "epochs"),
         (X, Y, {"batch_size": -3}, ArgumentError, "batch_size"),
