@@ -1,10 +1,23 @@
-"""The progress bar of a training run."""
+"""What a training run says while it goes: that it compiles, then a bar."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
+
+
+@contextmanager
+def compiling(verbose: bool) -> Iterator[None]:
+    """Says that there is something to wait for; the line goes when the block is done. Nothing unless `verbose`."""
+    if not verbose:
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm(bar_format="{desc}", desc="compiling ...", leave=False):
+        yield
 
 
 class Progress:

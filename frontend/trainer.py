@@ -16,7 +16,7 @@ from dlc.frontend.losses import Loss, find_loss
 from dlc.frontend.metrics import Metric, find_metrics
 from dlc.frontend.nn.module import Module
 from dlc.frontend.optim import Optimizer
-from dlc.frontend.progress import Progress
+from dlc.frontend.progress import Progress, compiling
 from dlc.frontend.resume import Position, restore, store
 from dlc.frontend.samples import check_count, check_shape, count_of, features, targets
 from dlc.frontend.step import TrainStep, check_parts, train_step
@@ -164,8 +164,12 @@ class Trainer:
         every = None if checkpoint_every is None else count_of("checkpoint_every", checkpoint_every)
         if checkpoint is not None:
             check_folder(checkpoint)  # now, not after an epoch of work
-        self.build(inputs, wanted)
-        self._check(inputs, wanted)
+        with compiling(verbose and self._step is None):
+            self.build(inputs, wanted)
+            self._check(inputs, wanted)
+            if validation is not None:
+                self._check(*validation)
+                self._evaluator()
         place = self.position
         last = place.begin(epochs, batch_size, len(inputs), shuffle)
         total = -(-len(inputs) // batch_size)
@@ -193,11 +197,10 @@ class Trainer:
         batch_size = count_of("batch_size", batch_size)
         self._describe(inputs, wanted)
         self._check(inputs, wanted)
-        if self._evaluation is None:
-            self._evaluation = self._compiled([self._input, self._target], list(self._reports.values()))
+        program = self._evaluator()
         place = Position()
         for xb, yb in batches(inputs, wanted, batch_size, shuffle=False):
-            place.add(self._evaluation(xb, yb), len(xb))
+            place.add(program(xb, yb), len(xb))
         return place.averages(self._reports)
 
     def predict(self, x: Any, batch_size: int = 256) -> Array:
@@ -244,6 +247,12 @@ class Trainer:
                 if not isinstance(t, Tensor) or t.shape != ():
                     raise GraphError(f"{name} must be a 0-d tensor, not {t!r}; take its mean()", where=here())
             self._target, self._reports = target, reports
+
+    def _evaluator(self) -> Program:
+        """The program of loss and metrics in inference mode."""
+        if self._evaluation is None:
+            self._evaluation = self._compiled([self._input, self._target], list(self._reports.values()))
+        return self._evaluation
 
     def _compiled(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Program:
         from dlc.compiler import compile

@@ -200,6 +200,24 @@ def test_bad_data_and_numbers_are_refused(x: Any, y: Any, settings: Any, error: 
         classifier().fit(x, y, **{"epochs": 1, "batch_size": 8, "verbose": False, **settings})
 
 
+def test_bad_validation_data_is_refused_before_training() -> None:
+    t = classifier()
+    with pytest.raises(ArgumentError, match=r"x of type f32\[N,3\], got float32 of shape \(50, 1\)"):
+        t.fit(X, Y, epochs=1, validation_data=(X[:, :1], Y), verbose=False)
+    assert t.steps == 0
+
+
+def test_a_run_says_that_it_compiles_and_then_how_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    t = classifier()
+    t.fit(X, Y, epochs=2, batch_size=25, validation_data=(X, Y))
+    said = capsys.readouterr().err
+    assert said.index("compiling") < said.index("4/4") and "val_accuracy" in said
+    t.fit(X, Y, epochs=1, batch_size=25)
+    assert "compiling" not in capsys.readouterr().err
+    t.fit(X, Y, epochs=1, batch_size=25, verbose=False)
+    assert not capsys.readouterr().err
+
+
 def test_other_shapes_after_building_are_refused() -> None:
     t = classifier()
     t.build(X, Y)
