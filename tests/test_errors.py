@@ -68,6 +68,10 @@ def unknown_dtype() -> Any:
     return dlc.input("x", (3,), "complex64")
 
 
+def fraction_as_integer() -> Any:
+    return dlc.constant([1.5, 2.0], dtype="int64")
+
+
 def bad_axis() -> Any:
     return dlc.sum(dlc.input("x", (3, 4)), axis=2)
 
@@ -249,6 +253,7 @@ CASES = {
     "a function of integers": Case(integer_exp, errors.DTypeError, ("exp", "i32[3]", ".astype('float32')")),
     "integers with floats": Case(promote_int_float, errors.DTypeError, ("int32", "float32", ".astype(")),
     "an unknown dtype": Case(unknown_dtype, errors.DTypeError, ("complex64", "float32, float64")),
+    "a fraction as an integer": Case(fraction_as_integer, errors.DTypeError, ("1.5", "int64", "round")),
     "an axis that does not exist": Case(bad_axis, errors.AttributeValueError, ("axis 2", "2 axes", "-2 to 1")),
     "an impossible reshape": Case(bad_reshape, errors.ShapeError, ("f32[3,4]", "12", "[5,2]", "10")),
     "the truth of a tensor": Case(truth_value, errors.GraphError, ("no truth value", "dlc.where")),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlc.dims import Dim, shape_of
-from dlc.dtypes import dtype_name
+from dlc.dtypes import INTEGER, dtype_name
 from dlc.errors import AttributeValueError, DTypeError
 from dlc.ir import Leaf, Literal, TensorType, TupleType
 from dlc.ops.definition import Kind, Op, build, located, register
@@ -78,13 +78,21 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
 def constant(value: Any, dtype: Any = None) -> Tensor:
     """A constant tensor; lists and Python floats become float32 unless `dtype` says otherwise.
 
+    Raises `DTypeError` where an integer `dtype` cannot hold the values exactly.
+
     >>> import dlc
     >>> dlc.constant([[1.0, 2.0]])
     <Tensor constant f32[1,2]>
     """
     if dtype is None:
         return wrap(value)
-    return build(CONSTANT, (), {"value": Literal(value, dtype_name(dtype))})
+    name = dtype_name(dtype)
+    given = np.asarray(value)
+    with np.errstate(all="ignore"):
+        literal = Literal(given, name)
+    if name in INTEGER and not np.array_equal(literal.array, given):
+        raise DTypeError(f"{value!r:.60} does not fit the dtype {name}; round it, or take another dtype")
+    return build(CONSTANT, (), {"value": literal})
 
 
 def scalar(value: bool | int | float, dtype: str) -> Tensor:
