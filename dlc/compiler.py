@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -154,10 +155,12 @@ class Program:
         bad = next(v for v in _items(value) if not _is_finite(v))
         count, example = int((~np.isfinite(bad)).sum()), bad[~np.isfinite(bad)].flat[0]
         name = f"the {node.op.name} {node.leaf.name!r}" if node.leaf else node.op.name
+        fix = "look at its operands, lower the learning rate or clip the gradients"
+        if node.op.name == "input":
+            fix = "clean the data that was passed"
         return NonFiniteError(
             f"{name} {node.type} is the first value that is not finite: {count} of {bad.size} elements, such as "
-            f"{example}. "
-            "Nothing was changed; look at its operands, lower the learning rate or clip the gradients",
+            f"{example}. Nothing was changed; {fix}",
             where=self.graph.where(node),
         )
 
@@ -171,8 +174,9 @@ class Program:
             from dlc.passes.fuse import fusion_notes
 
             lines += ["", str(self.plan)]
-            notes = fusion_notes(self.graph)
-            lines += ["", f"not fused: {len(notes)} edges", *(f"  {note}" for note in notes)]
+            notes = Counter(map(str, fusion_notes(self.graph)))
+            lines += ["", f"not fused: {notes.total()} edges"]
+            lines += [f"  {note}" + (f" (x {times})" if times > 1 else "") for note, times in notes.items()]
         return "\n".join(lines)
 
 

@@ -139,6 +139,11 @@ def non_finite() -> Any:
     return dlc.compile(dlc.graph([x], [dlc.log(x) + 1]), backend="reference", check_finite=True)([-1.0, 1.0])
 
 
+def non_finite_data() -> Any:
+    x = dlc.input("x", ("N",))
+    return dlc.compile(dlc.graph([x], [x + 1]), backend="reference", check_finite=True)([float("nan"), 1.0])
+
+
 def unsupported_op() -> Any:
     from dlc.ops.definition import Kind, Op
     from dlc.ops.tensor import wrap
@@ -325,6 +330,7 @@ CASES = {
     "an index out of range, natively": Case(indices_out_of_range("cpu"), errors.IndexOutOfRangeError, ("7", "5")),
     "a label out of range": Case(label_out_of_range, errors.IndexOutOfRangeError, ("2",)),
     "a value that is not finite": Case(non_finite, errors.NonFiniteError, ("log", "f32[N]", "1 of 2", "learning rate")),
+    "data that is not finite": Case(non_finite_data, errors.NonFiniteError, ("input 'x'", "clean the data"), False),
     "an unknown pass": Case(wrong_pass_name, errors.DlcError, ("fusion", "fuse"), False),
     "a pass that returns nothing": Case(
         pass_without_result, errors.VerificationError, ("forgetful", "NoneType", "return the graph"), False
