@@ -76,15 +76,6 @@ def emit_kernel(node: Node) -> KernelCode:
     return KernelCode(source, tuple(emitter.dims), tuple(range(len(outputs))))
 
 
-def supported(node: Node) -> str | None:
-    """Why there is no kernel for a node; None where there is one."""
-    try:
-        emit_kernel(node)
-    except UnsupportedError as error:
-        return error.message
-    return None
-
-
 def _recipe(node: Node, heavy: Node | None) -> Recipe:
     root = heavy or node
     match root.op.kind:

@@ -10,7 +10,7 @@ import numpy as np
 from dlc.dims import Dim, evaluate
 from dlc.dtypes import FLOATING, INTEGER, can_cast_without_loss, numpy_dtype
 from dlc.errors import ArgumentError, CallError, DTypeError
-from dlc.ir import Node, TensorType
+from dlc.ir import Node
 
 Array = np.ndarray[Any, Any]
 
@@ -127,11 +127,6 @@ def bind_dims(inputs: Sequence[Node], arrays: Sequence[Array]) -> dict[str, int]
                 f"axis {axis} of the input {_name(node)!r} is {d} = {evaluate(d, bindings)} with {known}, got {size}"
             )
     return bindings
-
-
-def bound_shape(type: TensorType, bindings: Mapping[str, int]) -> tuple[int, ...]:
-    """A shape with its named dims replaced by their values."""
-    return tuple(evaluate(d, bindings) for d in type.shape)
 
 
 def _name(node: Node) -> str:

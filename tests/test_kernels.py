@@ -14,7 +14,8 @@ import pytest
 
 import dlc
 from dlc.backends.cpu.compile import assembly, compile_kernels, host
-from dlc.backends.loops import emit_kernel, supported
+from dlc.backends.emission import reason_against
+from dlc.backends.loops import emit_kernel
 from dlc.dims import evaluate
 from dlc.ir import Graph, Node, TupleType, make_node
 from dlc.ops.definition import CATALOGUE, Kind
@@ -480,7 +481,7 @@ def test_sources_hold_no_text_of_the_user() -> None:
 
 
 def test_an_unknown_op_says_so() -> None:
-    reason = supported(dlc.input("x", (3,)).node)
+    reason = reason_against(dlc.input("x", (3,)).node)
     assert reason is not None and "input" in reason
 
 

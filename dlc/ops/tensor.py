@@ -10,7 +10,7 @@ import numpy as np
 
 from dlc.dims import Shape
 from dlc.errors import DTypeError, GraphError
-from dlc.ir import Literal, Node, TensorType, TupleType, make_node
+from dlc.ir import Literal, Node, TensorType, make_node
 from dlc.provenance import Origin, here
 
 if TYPE_CHECKING:
@@ -317,8 +317,3 @@ def collect_origins(tensors: Iterable[Tensor]) -> dict[Node, tuple[Origin, ...]]
         if t.origin is not None:
             found.setdefault(t.node, {})[t.origin] = None
     return {node: tuple(places) for node, places in found.items()}
-
-
-def is_tuple(t: Tensor) -> bool:
-    """Whether the tensor's node has several results."""
-    return isinstance(t.node.type, TupleType)
