@@ -72,7 +72,7 @@ def _filtered(
     per_group, rows = k.dim(filters), fewer(ROWS, filters)
     total = k.local(heavy.dtype, FILTERS * COLUMNS)
     with (
-        k.loop(k.dim(heavy.shape[0])) as n,
+        k.tasks(heavy.shape[0]) as n,
         k.loop(k.dim(heavy.attrs["groups"])) as group,
         tiles(k, heavy.shape[2:], planes.halo) as tile,
         k.loop(per_group, step=str(FILTERS)) as first,

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 from dlc.backends.loops import KernelCode, emit_kernel
+from dlc.backends.target import Target
 from dlc.errors import UnsupportedError
 from dlc.ir import Node, attribute_key
 
@@ -21,26 +22,26 @@ def structure_key(node: Node) -> Any:
     return (node.op.name, attrs, tuple([x.type for x in node.inputs]), same)
 
 
-def kernel_of(node: Node) -> KernelCode:
+def kernel_of(node: Node, target: Target) -> KernelCode:
     """The kernel of `node`. Raises `UnsupportedError` where there is none."""
-    code = _emitted(node)
+    code = _emitted(node, target)
     if isinstance(code, str):
         raise UnsupportedError(code)
     return code
 
 
-def reason_against(node: Node) -> str | None:
+def reason_against(node: Node, target: Target) -> str | None:
     """Why there is no kernel for `node`; None where there is one."""
-    code = _emitted(node)
+    code = _emitted(node, target)
     return code if isinstance(code, str) else None
 
 
-def _emitted(node: Node) -> KernelCode | str:
-    key = structure_key(node)
+def _emitted(node: Node, target: Target) -> KernelCode | str:
+    key = (structure_key(node), target)
     code = _codes.get(key)
     if code is None:
         try:
-            code = emit_kernel(node)
+            code = emit_kernel(node, target)
         except UnsupportedError as error:
             code = error.message
         _codes[key] = code

@@ -2,6 +2,9 @@
 
 A kernel is pulled from its results: the emitter opens loops over a domain, asks a node for its element at an index, and
 the node asks its operands. Every value becomes a temporary, in the outermost loop that knows all it depends on.
+
+A kernel is one part or several, run one after the other. Each part is a range of tasks that touch nothing in common,
+so that threads may share them out; a part begins when all tasks of the one before are done.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from dlc.backends.expressions import (
     literal,
     plus,
 )
+from dlc.backends.target import Target
 from dlc.dims import DimLike, Shape, product
 from dlc.errors import UnsupportedError
 from dlc.ir import Node
@@ -46,18 +50,61 @@ class Scope:
     memo: dict[Any, str] = field(default_factory=dict)
 
 
+@dataclass
+class Part:
+    """A part of a kernel under way: its lines, the dims that it takes, how many tasks it has, and whether it checks."""
+
+    lines: list[str] = field(default_factory=list)
+    dims: dict[DimLike, str] = field(default_factory=dict)
+    tasks: DimLike = 1
+    checks: bool = False
+
+
 class LoopEmitter:
     """Builds the source of one kernel. `leaves` are the nodes that lie in memory, each with its pointer's name."""
 
-    def __init__(self, leaves: Mapping[Node, str], ordinals: Mapping[Node, int]) -> None:
+    def __init__(self, leaves: Mapping[Node, str], ordinals: Mapping[Node, int], target: Target, pointers: int) -> None:
         self.leaves = leaves
-        self.dims: dict[DimLike, str] = {}
-        self.scopes = [Scope()]
+        self.target = target
+        self.parts = [Part()]
+        self.scratch: list[tuple[str, DimLike]] = []  # dtype and number of elements of each shared array
+        self.scopes = [Scope(lines=self.part.lines)]
+        self._pointers = pointers
         self._ordinals = ordinals
         self._homes: dict[str, int] = {}
         self._window_sizes = {size for n in ordinals for size in n.attrs.get("sizes", ()) if n.op.name == "windows"}
         self._counts = {"i": 0, "t": 0, "a": 0}
-        self.checks = False
+
+    @property
+    def part(self) -> Part:
+        """The part that is being written."""
+        return self.parts[-1]
+
+    # ---- parts and tasks
+
+    def barrier(self) -> None:
+        """End a part: what follows begins when all tasks so far are done, and knows none of their names."""
+        assert len(self.scopes) == 1, "a barrier stands outside of all loops"
+        self.parts.append(Part())
+        self.scopes = [Scope(lines=self.part.lines)]
+        self._homes.clear()
+
+    @contextmanager
+    def tasks(self, extent: DimLike, *, independent: bool = False) -> Iterator[str]:
+        """The loop whose iterations are the part's tasks: outermost, and once a part. Without one a part is one task.
+
+        Tasks write nothing that another reads or writes. `independent` says so of iterations to the vectoriser, which
+        then may mix them.
+        """
+        assert len(self.scopes) == 1 and self.part.tasks == 1, "tasks are the outermost loop of a part"
+        self.part.tasks = extent
+        with self.loop("end", "begin", independent=independent) as i:
+            yield i
+
+    def shared(self, dtype: str, count: DimLike) -> str:
+        """The name of an array that all tasks and parts of this call see: one part writes it, later ones read it."""
+        self.scratch.append((dtype, count))
+        return f"p{self._pointers + len(self.scratch) - 1}"
 
     # ---- names, scopes and lines
 
@@ -130,9 +177,10 @@ class LoopEmitter:
         """A dim as an int64 expression: 0 and 1 as they are, all others arguments of the kernel."""
         if isinstance(d, int) and d in (0, 1):
             return str(d)
-        if d not in self.dims:
-            self.dims[d] = f"n{len(self.dims)}"
-        return self.dims[d]
+        dims = self.part.dims
+        if d not in dims:
+            dims[d] = f"n{len(dims)}"
+        return dims[d]
 
     def reduced_extent(self, d: DimLike) -> str:
         """The length of a loop over a reduced axis; the size of a window is a literal, so that the loop unrolls."""
@@ -157,7 +205,7 @@ class LoopEmitter:
 
     def check(self, node: Node, condition: str, index: str, extent: str) -> None:
         """Report an index out of range in the status block; from here on 0 is read in its place."""
-        self.checks = True
+        self.part.checks = True
         holds, at, n = self.let(bare(condition)), self.let(bare(index)), self.let(bare(extent))
         scope = self.scopes[max(self.depth(holds), self._guard())]
         if ("safe", at) not in scope.memo:

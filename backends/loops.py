@@ -10,13 +10,15 @@ from functools import lru_cache
 from dlc.backends.axes import Reach, grouped, is_one, merged, reach
 from dlc.backends.contractions import matmul
 from dlc.backends.convolutions import conv2d, conv2d_data_gradient, conv2d_weight_gradient
-from dlc.backends.emitter import LoopEmitter, put
+from dlc.backends.emitter import LoopEmitter, Part, put
 from dlc.backends.expressions import combined, constructor, initial, is_sum, literal, plus
 from dlc.backends.nests import nest, store
+from dlc.backends.target import Target
 from dlc.dims import DimLike, product
+from dlc.dtypes import itemsize
 from dlc.errors import UnsupportedError
-from dlc.ir import Node, TensorType, TupleType
-from dlc.ops.definition import Kind
+from dlc.ir import Node, TupleType
+from dlc.ops.definition import Kind, nbytes
 from dlc.ops.fused import heavy_node
 
 COLUMNS = 512  # elements of a row of accumulators, kept in the first-level cache
@@ -24,35 +26,46 @@ ROWS = 256  # rows that are summed before they join the total; part of the numbe
 
 
 @dataclass(frozen=True)
-class KernelCode:
-    """What a node's kernel is and takes.
+class KernelPart:
+    """A function ``kernel(bases, args, begin, end)`` that runs tasks `begin` to `end` of `tasks`, in any division.
 
-    `source` defines ``kernel(bases, args)`` in names of the prelude alone. The argument block holds (base, byte
-    offset) of each operand and each result, the node's number for the status block, and the values of `dims`.
-    `writes` are the positions among the node's results that it stores: all of them. A failed check reports as its
-    operand the position of the checking node in the body's `nodes`; 0 where the node is not fused.
+    `source` is written in names of the prelude alone. The argument block holds (base, byte offset) of each operand,
+    result and scratch array, the node's number for the status block, and the values of `dims`.
     """
 
     source: str
     dims: tuple[DimLike, ...]
-    writes: tuple[int, ...]
+    tasks: DimLike
+
+
+@dataclass(frozen=True)
+class KernelCode:
+    """What a node's kernel is and takes: parts to run one after the other.
+
+    `scratch` are the bytes of arrays that live while it runs, `work` is an estimate of its time on one core in
+    nanoseconds. A failed check reports as its operand the position of the checking node in the body's `nodes`; 0 where
+    the node is not fused.
+    """
+
+    parts: tuple[KernelPart, ...]
+    scratch: tuple[DimLike, ...]
+    work: DimLike
 
 
 Recipe = Callable[[LoopEmitter, Node, Sequence[Node], Sequence[str]], None]
 
 
 @lru_cache(maxsize=4096)
-def emit_kernel(node: Node) -> KernelCode:
+def emit_kernel(node: Node, target: Target) -> KernelCode:
     """The kernel of one node. Raises `UnsupportedError` where there is no code for it.
 
     >>> import dlc
     >>> x = dlc.input("x", ("N",))
-    >>> print(emit_kernel((x + x).node).source)
-    def kernel(bases, args):
+    >>> print(emit_kernel((x + x).node, Target("cpu", vector=64, registers=32)).parts[0].source)
+    def kernel(bases, args, begin, end):
         p0 = pointer_float32(bases, args, 0)
         p2 = pointer_float32(bases, args, 2)
-        n0 = args[7]
-        for i0 in independent(0, n0, 1):
+        for i0 in independent(begin, end, 1):
             t0 = p0[i0]
             t1 = t0 + t0
             p2[i0] = t1
@@ -69,11 +82,23 @@ def emit_kernel(node: Node) -> KernelCode:
         leaves.setdefault(x, f"p{k}")
     targets = [f"p{operands + k}" for k in range(len(outputs))]
     ordinals = {n: i for i, n in enumerate(body.nodes if body else (node,))}
-    emitter = LoopEmitter(leaves, ordinals)
-    _recipe(node, body and heavy_node(body))(emitter, node, outputs, targets)
     types = [n.type for n in (*node.inputs, *outputs)]
-    source = _assembled(emitter, types)
-    return KernelCode(source, tuple(emitter.dims), tuple(range(len(outputs))))
+    emitter = LoopEmitter(leaves, ordinals, target, pointers=len(types))
+    _recipe(node, body and heavy_node(body))(emitter, node, outputs, targets)
+    dtypes = [*(t.dtype for t in types), *(dtype for dtype, _ in emitter.scratch)]
+    parts = tuple([KernelPart(_assembled(p, dtypes), tuple(p.dims), p.tasks) for p in emitter.parts])
+    scratch = tuple([count * itemsize(dtype) for dtype, count in emitter.scratch])
+    return KernelCode(parts, scratch, _work(node, body.nodes if body else (node,)))
+
+
+FLOPS, BYTES = 16, 8  # a nanosecond's worth, on one core
+
+
+def _work(node: Node, nodes: Sequence[Node]) -> DimLike:
+    """About how many nanoseconds one core needs."""
+    flops = sum((n.op.flops_and_bytes(n)[0] for n in nodes), start=0)
+    moved = sum((nbytes(t) for t in (*(x.type for x in node.inputs), node.type)), start=0)
+    return flops // FLOPS + moved // BYTES
 
 
 def _recipe(node: Node, heavy: Node | None) -> Recipe:
@@ -90,15 +115,14 @@ def _recipe(node: Node, heavy: Node | None) -> Recipe:
     raise UnsupportedError(f"loops have no code for {root.op.name}")
 
 
-def _assembled(emitter: LoopEmitter, types: Sequence[TensorType]) -> str:
-    lines = emitter.scopes[0].lines
-    used = set(re.findall(r"\bp\d+\b", "\n".join(lines)))
-    head = [f"p{k} = pointer_{constructor(t.dtype)}(bases, args, {k})" for k, t in enumerate(types) if f"p{k}" in used]
-    first = 2 * len(types)
-    if emitter.checks:
+def _assembled(part: Part, dtypes: Sequence[str]) -> str:
+    used = set(re.findall(r"\bp\d+\b", "\n".join(part.lines)))
+    head = [f"p{k} = pointer_{constructor(t)}(bases, args, {k})" for k, t in enumerate(dtypes) if f"p{k}" in used]
+    first = 2 * len(dtypes)
+    if part.checks:
         head += ["status = pointer_status(bases)", f"number = args[{first}]"]
-    head += [f"{name} = args[{first + 1 + i}]" for i, name in enumerate(emitter.dims.values())]
-    return "\n    ".join(["def kernel(bases, args):", *(head + lines or ["pass"])]) + "\n"
+    head += [f"{name} = args[{first + 1 + i}]" for i, name in enumerate(part.dims.values())]
+    return "\n    ".join(["def kernel(bases, args, begin, end):", *(head + part.lines or ["pass"])]) + "\n"
 
 
 # ---------------------------------------------------------------- maps
@@ -112,7 +136,7 @@ def _map(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[
     (shape,) = shapes
     found = merged(reach(n, k.leaves) for n in outputs)
     groups = grouped(range(len(shape)), shape, found)
-    with nest(k, ["0"] * len(shape), groups, shape) as index:
+    with nest(k, ["0"] * len(shape), groups, shape, tasks=True) as index:
         store(k, outputs, targets, index)
 
 
@@ -137,16 +161,20 @@ def _reduction(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Seq
     groups = grouped(kept, x.shape, found)
     inner = next(group for group in groups if fast in group)
     outer = [group for group in groups if group is not inner]
-    with nest(k, ["0"] * len(x.shape), outer, x.shape, independent=False) as index:
-        n = k.dim(product(x.shape[a] for a in inner))
-        with k.loop(n, step=str(COLUMNS)) as start:
-            width = k.let(f"lesser({COLUMNS}, {n} - {start})")
-            total = _column_totals(k, heavy, found, index, inner, start, width)
-            with k.loop(width, independent=True) as j:
-                at = put(index, inner, k.let(f"{start} + {j}"))
-                place = [at[a] for a in kept]
-                k.provide(heavy, place, k.let(f"{total}[{j}]", loads=True))
-                store(k, outputs, targets, place)
+    columns = product(x.shape[a] for a in inner)
+    n, blocks = k.dim(columns), (columns + COLUMNS - 1) // COLUMNS
+    with (
+        nest(k, ["0"] * len(x.shape), outer, x.shape, independent=False, tasks=True) as index,
+        k.loop(k.dim(blocks)) if outer else k.tasks(blocks) as block,
+    ):
+        start = k.let(f"{block} * {COLUMNS}")
+        width = k.let(f"lesser({COLUMNS}, {n} - {start})")
+        total = _column_totals(k, heavy, found, index, inner, start, width)
+        with k.loop(width, independent=True) as j:
+            at = put(index, inner, k.let(f"{start} + {j}"))
+            place = [at[a] for a in kept]
+            k.provide(heavy, place, k.let(f"{total}[{j}]", loads=True))
+            store(k, outputs, targets, place)
 
 
 def _column_totals(

@@ -10,7 +10,10 @@ from dlc.ir import Node
 
 
 class nest:
-    """Independent loops over groups of axes, one inside the other; gives the index inside them."""
+    """Independent loops over groups of axes, one inside the other; gives the index inside them.
+
+    With `tasks`, the iterations of the outermost one are the kernel's tasks.
+    """
 
     def __init__(
         self,
@@ -19,14 +22,22 @@ class nest:
         groups: Sequence[Sequence[int]],
         shape: Sequence[DimLike],
         independent: bool = True,
+        tasks: bool = False,
     ) -> None:
-        self.k, self.index, self.groups, self.shape, self.independent = k, index, groups, shape, independent
+        self.k, self.index, self.groups, self.shape = k, index, groups, shape
+        self.independent, self.tasks = independent, tasks
         self.open: list[object] = []
 
     def __enter__(self) -> list[str]:
         index = self.index
         for group in self.groups:
-            loop = self.k.loop(self.k.dim(product(self.shape[a] for a in group)), independent=self.independent)
+            extent = product(self.shape[a] for a in group)
+            outermost = self.tasks and not self.open
+            loop = (
+                self.k.tasks(extent, independent=self.independent)
+                if outermost
+                else self.k.loop(self.k.dim(extent), independent=self.independent)
+            )
             index = put(index, group, loop.__enter__())
             self.open.append(loop)
         return index

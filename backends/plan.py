@@ -39,7 +39,8 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True)
 class KernelStep:
-    """Run a kernel on places: the node's operands, then its results. `graph` holds the node, for its origins."""
+    """Run a kernel on places: the node's operands, its results, the kernel's scratch. `graph` holds the node, for its
+    origins."""
 
     graph: Graph
     node: Node
@@ -155,6 +156,7 @@ def _step_text(plan: Plan, step: Step) -> str:
             inner = node.attrs["body"].nodes if node.op.kind is Kind.FUSED else (node,)
             ops = "+".join([n.op.name for n in inner if is_kernel(n)])
             names = [text(place) for place in places]
+            names = names[: len(names) - len(step.code.scratch)]
             operands, results = names[: len(node.inputs)], names[len(node.inputs) :]
             return f"{', '.join(results)} = {ops}({', '.join(operands)})  : {node.type}"
         case CopyStep(source, target, nbytes):
@@ -278,7 +280,8 @@ class _Planner:
             place = targets.get(value) or self._overwritten(node, i, places, dying) or self._buffer(t.nbytes)
             places[value] = place
             results.append(place)
-        self.steps.append(KernelStep(graph, node, code, (*operands, *results)))
+        scratch = [self._buffer(nbytes) for nbytes in code.scratch]
+        self.steps.append(KernelStep(graph, node, code, (*operands, *results, *scratch)))
 
     def _overwritten(self, node: Node, result: int, places: Mapping[Value, Place], dying: set[Value]) -> Place | None:
         """The buffer of an operand that dies here and whose elements the kernel replaces one by one."""

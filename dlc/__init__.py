@@ -35,6 +35,7 @@ _SUBMODULES = {
     "testing": "dlc.testing",
 }
 _NAMES = {
+    "dlc.backends.cpu.threads": ("get_threads", "set_threads"),
     "dlc.compiler": ("Program", "compile", "evaluate"),
     "dlc.ir": ("Graph",),
     "dlc.ops": ("Tensor",),

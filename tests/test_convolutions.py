@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,31 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dlc
-from dlc.backends.cpu.compile import compile_kernels
-from dlc.backends.loops import emit_kernel
 from dlc.dims import evaluate
 from dlc.ir import Node
+from tests.native import run_kernel, source_of
 
 Array = np.ndarray[Any, Any]
-MARGIN, FILL = 64, 77.0
 
 
 def run(node: Node, arrays: Sequence[Array], bindings: Mapping[str, int]) -> Array:
-    """The result of a node's kernel; what lies around it in memory must stay as it was."""
-    code = emit_kernel(node)
-    (address,) = compile_kernels([code.source])
-    shape = tuple(evaluate(d, bindings) for d in node.shape)
-    count = math.prod(shape)
-    memory = np.full(count + 2 * MARGIN, FILL, node.dtype)
-    result = memory[MARGIN : MARGIN + count]
-    status = np.zeros(8, np.int64)
-    operands = [np.ascontiguousarray(a) for a in arrays]
-    bases = np.array([status.ctypes.data, 0, *(a.ctypes.data for a in (*operands, result))], np.int64)
-    places = [v for k in range(len(operands) + 1) for v in (k + 2, 0)]
-    args = np.array([*places, 0, *(evaluate(d, bindings) for d in code.dims)], np.int64)
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)(bases.ctypes.data, args.ctypes.data)
-    assert (memory[:MARGIN] == FILL).all() and (memory[MARGIN + count :] == FILL).all()
-    return result.reshape(shape)
+    """The result of a node's kernel, with its tasks in three parts."""
+    ((result,), _) = run_kernel(node, arrays, bindings, division=3)
+    return result
 
 
 def values(seed: int, shape: Sequence[int], dtype: str) -> Array:
@@ -147,6 +131,6 @@ def test_infinities_stay_in_the_sums_they_belong_to() -> None:
 def test_one_source_for_images_of_all_sizes() -> None:
     def source(n: int, channels: int, filters: int, side: int) -> str:
         x, w = dlc.input("x", (n, channels, side, side)), dlc.input("w", (filters, channels, 3, 3))
-        return emit_kernel(dlc.conv2d(x, w, padding=1).node).source
+        return source_of(dlc.conv2d(x, w, padding=1).node)
 
     assert source(2, 16, 32, 8) == source(7, 64, 128, 57)

@@ -150,10 +150,11 @@ def value_name(node: Any) -> Any:
 
 
 def plan_only(graph: Graph) -> Any:
+    from dlc.backends.cpu.host import cpu_target
     from dlc.backends.emission import kernel_of
     from dlc.backends.plan import make_plan
 
-    return make_plan(graph, kernel_of)
+    return make_plan(graph, lambda node: kernel_of(node, cpu_target()))
 
 
 # ---------------------------------------------------------------- loops

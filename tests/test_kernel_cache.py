@@ -17,8 +17,8 @@ import dlc
 from dlc.backends.cpu import cache as cache_module
 from dlc.backends.cpu import compile as compile_module
 from dlc.backends.cpu.cache import ObjectCache, cache_folder, source_key
-from dlc.backends.loops import emit_kernel
 from dlc.errors import DlcWarning
+from tests.native import source_of
 
 KEY = "a" * 64
 
@@ -29,16 +29,18 @@ PROGRAM = textwrap.dedent(
     import ctypes
     import dlc
     from dlc.backends.cpu import compile as c
+    from dlc.backends.cpu.host import cpu_target
     from dlc.backends.loops import emit_kernel
 
     x = dlc.input("x", ("N",))
-    code = emit_kernel((x * x).node)
-    (address,) = c.compile_kernels([code.source])
+    (part,) = emit_kernel((x * x).node, cpu_target()).parts
+    (address,) = c.compile_kernels([part.source])
     values, result = np.arange(5, dtype="float32"), np.zeros(5, "float32")
     status = np.zeros(8, np.int64)
     bases = np.array([status.ctypes.data, 0, values.ctypes.data, result.ctypes.data], np.int64)
-    args = np.array([2, 0, 2, 0, 3, 0, 0, 5], np.int64)
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)(bases.ctypes.data, args.ctypes.data)
+    args = np.array([2, 0, 2, 0, 3, 0, 0], np.int64)
+    native = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    native(address)(bases.ctypes.data, args.ctypes.data, 0, 5)
     assert result.tolist() == [0, 1, 4, 9, 16], result
     print(c.compiled(), "numba" in sys.modules)
     """
@@ -173,7 +175,7 @@ def test_keys_tell_sources_and_machines_apart() -> None:
 
 
 def test_equal_sources_are_compiled_once(folder: Path) -> None:
-    source = emit_kernel(dlc.ceil(dlc.input("x", ("N",))).node).source + "# a source of this test alone\n"
+    source = source_of(dlc.ceil(dlc.input("x", ("N",))).node) + "# a source of this test alone\n"
     before = compile_module.compiled()
     first, second = compile_module.compile_kernels([source, source])
     assert first == second and compile_module.compiled() == before + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dlc.backends.cpu.host import cpu_target
 from dlc.backends.emission import reason_against
 from dlc.ir import Graph, Node
 from dlc.ops.definition import Kind
@@ -34,7 +35,7 @@ class CpuBackend:
                     found += [(node, f"{inner.op.name}: {reason}") for inner, reason in self.unsupported(body)]
             elif node.op.name == "ambient":
                 found.append((node, "the compiler has not bound it"))
-            elif is_kernel(node) and (reason := reason_against(node)) is not None:
+            elif is_kernel(node) and (reason := reason_against(node, cpu_target())) is not None:
                 found.append((node, reason))
         return found
 

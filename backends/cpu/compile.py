@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from dlc.backends.cpu.cache import ObjectCache, source_key
+from dlc.backends.cpu.host import host
 
 ENTRY = "dlc_{}"
 _lock = threading.RLock()
@@ -21,9 +22,9 @@ _compiled: set[str] = set()
 
 
 def compile_kernels(sources: Sequence[str]) -> list[int]:
-    """The native address of each kernel: ``void(int64 *bases, int64 *args)``. Equal sources are one kernel.
+    """The native address of each kernel: ``void(int64 *bases, int64 *args, int64 begin, int64 end)``.
 
-    Compiles what neither this process nor the cache on disk has yet. Thread-safe.
+    Equal sources are one kernel. Compiles what neither this process nor the cache on disk has yet. Thread-safe.
     """
     with _lock:
         store = ObjectCache()
@@ -44,16 +45,6 @@ def compile_kernels(sources: Sequence[str]) -> list[int]:
 def compiled() -> int:
     """How many kernels this process has compiled, as opposed to loaded from the cache."""
     return len(_compiled)
-
-
-@cache
-def host() -> tuple[str, str]:
-    """This machine's CPU name and feature string, with 512-bit vectors preferred where there are any."""
-    from llvmlite import binding
-
-    features = binding.get_host_cpu_features()
-    features["prefer-256-bit"] = False
-    return binding.get_host_cpu_name(), features.flatten()
 
 
 # ---------------------------------------------------------------- loading

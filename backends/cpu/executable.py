@@ -17,7 +17,9 @@ import numpy as np
 from dlc.backends.backend import Array, KernelSource
 from dlc.backends.cpu.compile import compile_kernels
 from dlc.backends.cpu.dispatcher import dispatcher
+from dlc.backends.cpu.host import cpu_target
 from dlc.backends.cpu.table import Arguments, table_of
+from dlc.backends.cpu.threads import pool
 from dlc.backends.emission import kernel_of
 from dlc.backends.loops import KernelCode
 from dlc.backends.plan import FIRST, KernelStep, Plan, make_plan
@@ -33,7 +35,7 @@ MAX_BINDINGS = 64  # argument blocks that are kept, the least recently used goin
 POISON = os.environ.get("DLC_POISON", "0") not in ("", "0")
 STATUS_WORDS = 8
 
-_NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+_NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _PACK = struct.Struct("2q").pack_into
 
 
@@ -68,7 +70,9 @@ class Bound:
         self.args = executable.arguments.bound(arena, bindings)
         graph, table = plan.graph, executable.table
         arrays = (plan.bases, len(graph.inputs), executable.first_output, len(graph.outputs))
-        self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data, *_fields(), *arrays], np.int64)
+        ends = (*_fields(), *arrays, pool().address)
+        self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data, *ends], np.int64)
+        self.shared = any(self.args[at] < self.args[at - 1] for at, *_ in executable.arguments.grains)
         self.head_address = self.head.ctypes.data
         self.outputs = [(_shape(n.type, bindings), np.dtype(n.type.dtype)) for n in graph.outputs]
 
@@ -97,7 +101,8 @@ class CpuExecutable:
         named = enumerate(sources.items())
         self.kernels = tuple([KernelSource(f"kernel{i}", source, tuple(nodes)) for i, (source, nodes) in named])
         self.arguments = Arguments(self.plan)
-        self.table = table_of(self.plan, self.arguments, addresses)
+        self.table = table_of(self.arguments, addresses)
+        self._pool = pool()
         self._run = _NATIVE(dispatcher())
         self._can_fail = any(can_fail(step.node) for step in self.plan.kernels)
         self._states = [n.leaf for n in graph.states if isinstance(n.leaf, State)]
@@ -109,7 +114,7 @@ class CpuExecutable:
         self._tuples = 8 * self.plan.bases
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Bound] = OrderedDict()
         self._owners: set[int] = set()  # of the arrays that hold updated states, known once those have values
-        self._pool: list[Memory] = []  # memory that no call is using, for all bindings
+        self._memory: list[Memory] = []  # memory that no call is using, for all bindings
         self._last: tuple[Mapping[str, int] | None, Bound | None] = (None, None)
 
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
@@ -124,11 +129,13 @@ class CpuExecutable:
         if last is not bindings or bound is None:
             bound = self._bind(bindings)
         try:
-            memory = self._pool.pop()
+            memory = self._memory.pop()
             if len(memory.arena) < bound.peak:  # what is too small makes room for what is not
                 memory = self._new_memory(bound.peak)
         except IndexError:
             memory = self._new_memory(bound.peak)
+        if bound.shared and not self._pool.ready:
+            self._pool.start()
         if self.poison:
             memory.arena[...] = 0xFF
         arrays = tuple(inputs)
@@ -138,13 +145,13 @@ class CpuExecutable:
                 break
         results = tuple(starmap(np.empty, bound.outputs))
         _PACK(memory.bases, self._tuples, id(arrays), id(results))
-        self._run(memory.address, bound.head_address)
+        self._run(memory.address, bound.head_address, 0, 0)
         if self._can_fail and memory.status[0]:
             report = memory.status.tolist()
             memory.status[0] = 0
-            self._pool.append(memory)
+            self._memory.append(memory)
             raise self._error(*report[1:5])
-        self._pool.append(memory)
+        self._memory.append(memory)
         self._updates.count += 1
         return results
 
@@ -198,11 +205,13 @@ class _Emitter:
     def __init__(self) -> None:
         self.sources: dict[str, list[Node]] = {}
         self.seconds = 0.0
+        self.target = cpu_target()
 
     def __call__(self, node: Node) -> KernelCode:
         """The kernel of `node`."""
         began = time.perf_counter()
-        code = kernel_of(node)
-        self.sources.setdefault(code.source, []).append(node)
+        code = kernel_of(node, self.target)
+        for part in code.parts:
+            self.sources.setdefault(part.source, []).append(node)
         self.seconds += time.perf_counter() - began
         return code

@@ -20,7 +20,7 @@ POINTER = types.CPointer(types.int64)
 
 
 def lowered(source: str, entry: str) -> str:
-    """The LLVM IR of a kernel's source, with a public function `entry` that takes bases and args."""
+    """The LLVM IR of a kernel's source, with a public function `entry` that takes bases, args, begin and end."""
     scope = dict(NAMES)
     filename = f"<{entry}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
@@ -32,8 +32,9 @@ def lowered(source: str, entry: str) -> str:
         flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         flags.enable_ssa = False
         typing, target = contexts()
+        takes = (POINTER, POINTER, types.int64, types.int64)
         module, inner = compiler.compile_extra(
-            typing, target, scope["kernel"], (POINTER, POINTER), types.none, flags, {}, pipeline_class=FrontHalf
+            typing, target, scope["kernel"], takes, types.none, flags, {}, pipeline_class=FrontHalf
         )
     finally:
         del linecache.cache[filename]
@@ -155,7 +156,8 @@ class Library:
 def _add_entry(module: Any, inner: Any, entry: str) -> None:
     """The public function: what the dispatcher calls, without Numba's return status."""
     pointer = inner.args[2].type
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, pointer]), entry)
+    takes = [pointer, pointer, *(a.type for a in inner.args[4:])]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), takes), entry)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     unused = [
         builder.alloca(inner.args[i].type.pointee)

@@ -256,10 +256,10 @@ def check(typingctx: Any, holds: Any, status: Any, number: Any, operand: Any, in
     def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
         holds, status, *report = values
         with b.if_then(b.not_(holds), likely=False):
-            clear = b.icmp_signed("==", b.load(status), ir.Constant(I64, 0))
-            with b.if_then(clear):
-                for i, value in enumerate([ir.Constant(I64, 1), *report]):
-                    b.store(value, b.gep(status, [ir.Constant(I64, i)], inbounds=True))
+            found = b.cmpxchg(status, ir.Constant(I64, 0), ir.Constant(I64, 1), "monotonic", "monotonic")
+            with b.if_then(b.extract_value(found, 1)):  # of several threads one reports
+                for i, value in enumerate(report):
+                    b.store(value, b.gep(status, [ir.Constant(I64, i + 1)], inbounds=True))
         return context.get_dummy_value()
 
     long = types.int64

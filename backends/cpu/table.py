@@ -1,28 +1,37 @@
 """A plan as the dispatcher's table: rows of [kernel address or opcode, index of its first argument], and the arguments.
 
-Rows are the plan's steps in order. The table is made once; the arguments hold byte offsets and dims, so they are made
-once per binding of the named dims.
+Rows are the plan's steps in order, a row for each part of a kernel. The table is made once; the arguments hold byte
+offsets, dims, and how tasks are shared out, so they are made once per binding of the named dims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from dlc.backends.loops import KernelPart
 from dlc.backends.plan import CommitStep, CopyStep, KernelStep, LoopStep, NextStep, Place, Plan
 from dlc.dims import Dim, DimLike, evaluate
 from dlc.passes.memory import Arena
 
 COMMIT, COPY, LOOP, NEXT = range(4)  # opcodes; addresses are larger
+OPCODES = {CommitStep: COMMIT, CopyStep: COPY, LoopStep: LOOP, NextStep: NEXT}
 
-# What the dispatcher reads, in order: a copy's source, target and size; a loop's counter slot, length, first and last
-# row, number of slices and of carries, then each slice and each carry.
+# What the dispatcher reads, in order. A kernel's number of tasks, the fewest of them that are worth a thread, how many
+# calls share them out, the first task and the argument block of each call, and once more the number of tasks; a copy's
+# source, target and size; a loop's counter slot, length, first and last row, number of slices and of carries, then each
+# slice and each carry.
+KERNEL_FIELDS = 3
+CALL_FIELDS = 2
 COPY_FIELDS = 5
 LOOP_FIELDS = 6
 SLICE_FIELDS = 4  # slot, base, offset, stride
 CARRY_FIELDS = 9  # current, next, then base and offset of initial, result and spare, then the size
+
+GRAIN_WORK = 4000  # nanoseconds that a thread should work for between two looks at what is left
+LINE = 16  # neighbouring tasks that stay together where there are many, so that threads write to lines of their own
 
 
 class Arguments:
@@ -32,11 +41,16 @@ class Arguments:
         self.fixed: list[int] = []
         self.buffers: list[tuple[int, int]] = []  # (argument, buffer)
         self.dims: list[tuple[int, int]] = []  # (argument, number of a dim)
+        self.grains: list[tuple[int, DimLike, DimLike]] = []  # (argument, tasks, work)
         self.numbers: dict[Dim, int] = {}
-        self.first: list[int] = []  # for each step, where its arguments begin; a loop's end shares those of its start
+        self.rows: list[tuple[int | str, int]] = []  # opcode or kernel source, and where its arguments begin
+        self._first_row: list[int] = []  # of each step
+        self._loops: list[tuple[int, int]] = []  # (argument, step): rows that loops go to
         for number, step in enumerate(plan.steps):
-            self.first.append(self.first[step.loop] if isinstance(step, NextStep) else len(self.fixed))
+            self._first_row.append(len(self.rows))
             self._step(number, step)
+        for at, target in self._loops:
+            self.fixed[at] = self._first_row[target]
         self._arrays = [np.array(pairs, np.int64).reshape(-1, 2).T for pairs in (self.buffers, self.dims)]
 
     def bound(self, arena: Arena, bindings: Mapping[str, int]) -> np.ndarray[Any, Any]:
@@ -46,22 +60,30 @@ class Arguments:
         (at, buffers), (at_dims, dims) = self._arrays
         args[at] += np.array(arena.offsets, np.int64)[buffers]
         args[at_dims] += values[dims]
+        known: dict[DimLike, int] = {}
+        for at_grain, tasks, work in self.grains:
+            for d in (tasks, work):
+                if d not in known:
+                    known[d] = evaluate(d, bindings)
+            args[at_grain] = grain(known[tasks], known[work])
         return args
 
     def _step(self, number: int, step: Any) -> None:
+        first = len(self.fixed)
         match step:
             case KernelStep(code=code, places=places):
-                for place in places:
-                    self._place(place)
-                self._value(number)
-                for d in code.dims:
-                    self._value(d)
+                for part in code.parts:
+                    self._part(number, part, code.work, places)
+                return
+            case NextStep():
+                first = self.rows[self._first_row[step.loop]][1]  # a loop's end shares the arguments of its start
             case CopyStep(source, target, nbytes):
                 self._place(source)
                 self._place(target)
                 self._value(nbytes)
             case LoopStep():
-                for value in (step.counter, step.length, number, step.end, len(step.slices), len(step.carries)):
+                self._loops += [(first + 2, number), (first + 3, step.end)]
+                for value in (step.counter, step.length, 0, 0, len(step.slices), len(step.carries)):
                     self._value(value)
                 for slot, whole, offset, stride in step.slices:
                     self._value(slot)
@@ -73,6 +95,20 @@ class Arguments:
                     for place in (initial, result, spare):
                         self._place(place)
                     self._value(nbytes)
+
+        self.rows.append((OPCODES[type(step)], first))
+
+    def _part(self, number: int, part: KernelPart, work: DimLike, places: Sequence[Place]) -> None:
+        first = len(self.fixed)
+        self.rows.append((part.source, first))
+        self.grains.append((first + 1, part.tasks, work))
+        for value in (part.tasks, 0, 1, 0, first + KERNEL_FIELDS + CALL_FIELDS + 1, part.tasks):
+            self._value(value)
+        for place in places:
+            self._place(place)
+        self._value(number)
+        for d in part.dims:
+            self._value(d)
 
     def _place(self, place: Place, offset: DimLike = 0) -> None:
         self._value(place.base)
@@ -87,11 +123,15 @@ class Arguments:
         self.fixed.append(value)
 
 
-def table_of(plan: Plan, args: Arguments, addresses: Mapping[str, int]) -> np.ndarray[Any, Any]:
-    """One row a step: what to run, and where its arguments begin."""
-    codes = {CopyStep: COPY, CommitStep: COMMIT, LoopStep: LOOP, NextStep: NEXT}
-    rows = [
-        (addresses[step.code.source] if isinstance(step, KernelStep) else codes[type(step)], first)
-        for step, first in zip(plan.steps, args.first, strict=True)
-    ]
+def grain(tasks: int, work: int) -> int:
+    """The fewest tasks that are worth a thread's while; all of them where a kernel is too small to be shared."""
+    fewest = -(-tasks * GRAIN_WORK // max(work, 1))
+    if tasks > 8 * LINE:
+        fewest = -(-fewest // LINE) * LINE
+    return max(1, min(tasks, fewest))
+
+
+def table_of(args: Arguments, addresses: Mapping[str, int]) -> np.ndarray[Any, Any]:
+    """One row for each part of a kernel and for each other step: what to run, and where its arguments begin."""
+    rows = [(addresses[what] if isinstance(what, str) else what, first) for what, first in args.rows]
     return np.array(rows, np.int64).reshape(-1, 2)
