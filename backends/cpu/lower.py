@@ -8,13 +8,12 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.ir.values import MDValue
 from numba.core import compiler, cpu, fastmathpass, funcdesc, lowering, typed_passes, types, untyped_passes
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.typing.context import BaseContext
 
-from dlc.backends.cpu import arithmetic, control  # noqa: F401 - they enter their names
-from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, LOWERING, NAMES, TYPING
+from dlc.backends.cpu import arithmetic, control, tiles  # noqa: F401 - they enter their names
+from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, LOWERING, NAMES, TYPING, DistinctNode
 
 POINTER = types.CPointer(types.int64)
 
@@ -171,20 +170,6 @@ def _add_entry(module: Any, inner: Any, entry: str) -> None:
 
 
 # ---------------------------------------------------------------- loops
-
-
-class DistinctNode(MDValue):
-    """A metadata node with an identity of its own, whose first operand is itself where LLVM asks for that."""
-
-    def __init__(self, module: Any, values: Any, of_itself: bool) -> None:
-        super().__init__(module, values, name=str(len(module.metadata)))
-        self.of_itself = of_itself
-
-    def descr(self, buf: Any) -> None:
-        """The node's text."""
-        operands = [self.get_reference()] if self.of_itself else []
-        operands += [op.get_reference() for op in self.operands]
-        buf += (f"distinct !{{ {', '.join(operands)} }}", "\n")
 
 
 def mark_independent_loops(function: Any) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.ir.values import MDValue
 from numba.core import cgutils, imputils, types
 from numba.core.imputils import RefType, iternext_impl
 from numba.core.typing import templates
@@ -234,6 +235,20 @@ def _advance(context: Any, b: Any, sig: Any, args: Any, result: Any) -> None:
     result.set_valid(b.icmp_signed("<", value, iterator.stop))
     result.yield_(value)
     b.store(b.add(value, iterator.step, flags=("nsw",)), iterator.next)
+
+
+class DistinctNode(MDValue):
+    """A metadata node with an identity of its own, whose first operand is itself where LLVM asks for that."""
+
+    def __init__(self, module: Any, values: Any, of_itself: bool) -> None:
+        super().__init__(module, values, name=str(len(module.metadata)))
+        self.of_itself = of_itself
+
+    def descr(self, buf: Any) -> None:
+        """The node's text."""
+        operands = [self.get_reference()] if self.of_itself else []
+        operands += [op.get_reference() for op in self.operands]
+        buf += (f"distinct !{{ {', '.join(operands)} }}", "\n")
 
 
 # ---------------------------------------------------------------- the status block

@@ -1,0 +1,269 @@
+"""The micro-kernel of all contractions: a tile of the result in registers, updated by outer products.
+
+A step of the sum reads `vectors` vectors of b and one element of a for each row, which is broadcast, and does
+rows * vectors multiply-adds. The tile is stored or added to memory once, after all steps. It is explicit vector IR, so
+what the machine executes does not hang on LLVM's vectoriser, and the order of the sum is the order of the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from dlc.backends.cpu.prelude import I64, Buffer, DistinctNode, define
+
+UNROLL = 4  # steps in the body of the loop
+I32 = ir.IntType(32)
+Value = Any
+
+# ---------------------------------------------------------------- loops and vectors in IR
+
+
+def constant(value: int) -> Value:
+    """An int64."""
+    return ir.Constant(I64, value)
+
+
+def loop(b: Any, first: Value, stop: Value, step: int, carried: Sequence[Value], body: Callable[..., Any]) -> list[Any]:
+    """``for s in range(first, stop, step): carried = body(s, carried)``; gives what is carried at the end."""
+    before, function = b.block, b.function
+    head, inside, after = (function.append_basic_block(n) for n in ("head", "inside", "after"))
+    b.branch(head)
+    b.position_at_end(head)
+    s = b.phi(I64)
+    phis = [b.phi(x.type) for x in carried]
+    b.cbranch(b.icmp_signed("<", s, stop), inside, after)
+    b.position_at_end(inside)
+    values = body(s, phis)
+    following = b.add(s, constant(step), flags=("nsw",))
+    for phi, initial, next_value in zip((s, *phis), (first, *carried), (following, *values), strict=True):
+        phi.add_incoming(initial, before)
+        phi.add_incoming(next_value, b.block)
+    back = b.branch(head)
+    as_it_is = b.module.add_metadata([ir.MetaDataString(b.module, "llvm.loop.unroll.disable")])
+    back.set_metadata("llvm.loop", DistinctNode(b.module, (as_it_is,), of_itself=True))
+    b.position_at_end(after)
+    return phis
+
+
+def splat(b: Any, value: Value, lanes: int) -> Value:
+    """A vector of one value."""
+    kind = ir.VectorType(value.type, lanes)
+    undefined = ir.Constant(kind, ir.Undefined)
+    one = b.insert_element(undefined, value, ir.Constant(I32, 0))
+    return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+
+
+def vector_place(b: Any, place: Value, lanes: int) -> Value:
+    """A pointer to elements as a pointer to a vector of them."""
+    return b.bitcast(place, ir.VectorType(place.type.pointee, lanes).as_pointer())
+
+
+def load_vector(b: Any, place: Value, lanes: int) -> Value:
+    """`lanes` neighbouring elements, which need no more than an element's alignment."""
+    return b.load(vector_place(b, place, lanes), align=_size(place.type.pointee))
+
+
+def store_vector(b: Any, value: Value, place: Value) -> None:
+    """Store neighbouring elements."""
+    b.store(value, vector_place(b, place, value.type.count), align=_size(place.type.pointee))
+
+
+def _size(element: Any) -> int:
+    return 4 if element == ir.FloatType() else 8
+
+
+def multiply_add(b: Any, x: Value, y: Value, z: Value) -> Value:
+    """x * y + z, in one rounding where the machine has such an instruction, else in two."""
+    kind = x.type
+    name = f"llvm.fmuladd.v{kind.count}f{8 * _size(kind.element)}"
+    function = cgutils.get_or_insert_function(b.module, ir.FunctionType(kind, [kind] * 3), name)
+    return b.call(function, [x, y, z])
+
+
+# ---------------------------------------------------------------- the micro-kernel
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What decides a micro-kernel: its shape, and the strides that are known (None: an argument)."""
+
+    element: str
+    rows: int
+    vectors: int
+    lanes: int
+    fresh: bool
+    runs: bool
+    strides: tuple[int | None, ...]  # a_row, a_step, b_step, steps, c_row
+
+    @property
+    def name(self) -> str:
+        """The function's name in its module."""
+        known = "_".join("n" if s is None else f"m{-s}" if s < 0 else str(s) for s in self.strides)
+        how = ("runs" if self.runs else "") + ("fresh" if self.fresh else "")
+        return f"tile_{self.element}_{self.rows}_{self.vectors}_{self.lanes}_{how}_{known}"
+
+
+def micro_kernel(module: Any, tile: Tile) -> Any:
+    """``void(a, b, c, runs, a_row, a_step, b_step, steps, c_row)`` of a module, made on first use."""
+    if tile.name in module.globals:
+        return module.globals[tile.name]
+    element = ir.FloatType() if tile.element == "float" else ir.DoubleType()
+    place = element.as_pointer()
+    takes = [place, place, place, I64.as_pointer(), *[I64] * 5]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), takes), tile.name)
+    function.linkage = "internal"
+    for attribute in ("noinline", "nounwind"):
+        function.attributes.add(attribute)
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    a, right, c, runs = function.args[:4]
+    sizes = [
+        argument if known is None else constant(known)
+        for argument, known in zip(function.args[4:], tile.strides, strict=True)
+    ]
+    a_row, a_step, b_step, steps, c_row = sizes
+    row_of_a = _rows_of_a(b, a, a_row, tile)
+
+    def step(s: Value, totals: Sequence[Value]) -> list[Value]:
+        offset = b.load(b.gep(runs, [s])) if tile.runs else b.mul(s, b_step, flags=("nsw",))
+        row = b.gep(right, [offset], inbounds=True)
+        vectors = [
+            load_vector(b, b.gep(row, [constant(v * tile.lanes)], inbounds=True), tile.lanes)
+            for v in range(tile.vectors)
+        ]
+        along = b.mul(s, a_step, flags=("nsw",))
+        result = []
+        for r in range(tile.rows):
+            factor = splat(b, b.load(row_of_a(r, along)), tile.lanes)
+            for v, y in enumerate(vectors):
+                result.append(multiply_add(b, factor, y, totals[r * tile.vectors + v]))
+        return result
+
+    def several(s: Value, totals: Sequence[Value]) -> Sequence[Value]:
+        for u in range(UNROLL):
+            totals = step(b.add(s, constant(u), flags=("nsw",)), totals)
+        return totals
+
+    zero = ir.Constant(ir.VectorType(element, tile.lanes), [0.0] * tile.lanes)
+    even = b.and_(steps, constant(-UNROLL))
+    totals = loop(b, constant(0), even, UNROLL, [zero] * (tile.rows * tile.vectors), several)
+    if tile.strides[3] is None or tile.strides[3] % UNROLL:
+        totals = loop(b, even, steps, 1, totals, step)
+    for r in range(tile.rows):
+        row = b.gep(c, [b.mul(c_row, constant(r), flags=("nsw",))], inbounds=True)
+        for v in range(tile.vectors):
+            at = b.gep(row, [constant(v * tile.lanes)], inbounds=True)
+            total = totals[r * tile.vectors + v]
+            store_vector(b, total if tile.fresh else b.fadd(total, load_vector(b, at, tile.lanes)), at)
+    b.ret_void()
+    return function
+
+
+def _rows_of_a(b: Any, a: Value, a_row: Value, tile: Tile) -> Callable[[int, Value], Value]:
+    """Where row r of a is read `along` elements on.
+
+    A distance between rows that is not known costs a register for every three rows, not for each: the other two are
+    one and two distances on, which x86 adds as it loads.
+    """
+    if tile.strides[0] is not None:
+        return lambda r, along: b.gep(
+            b.gep(a, [along], inbounds=True), [constant(r * tile.strides[0])], inbounds=True  # type: ignore[operator]
+        )  # fmt: skip
+    thirds = [b.gep(a, [b.mul(a_row, constant(r))], inbounds=True) for r in range(0, tile.rows, 3)]
+    hops = [None, a_row, b.mul(a_row, constant(2))]
+
+    def row(r: int, along: Value) -> Value:
+        place = b.gep(thirds[r // 3], [along], inbounds=True)
+        return b.gep(place, [hops[r % 3]], inbounds=True) if r % 3 else place
+
+    return row
+
+
+# ---------------------------------------------------------------- the names that kernels use
+
+
+def _known(kinds: Iterable[Any]) -> tuple[int | None, ...]:
+    return tuple([int(k.literal_value) if isinstance(k, types.Literal) else None for k in kinds])
+
+
+def _typed(kinds: Sequence[Any], buffers: Sequence[Any], sizes: Sequence[Any]) -> bool:
+    return (
+        all(isinstance(k, Buffer) for k in buffers)
+        and buffers[0].dtype in (types.float32, types.float64)
+        and all(isinstance(types.unliteral(k), types.Integer) for k in sizes)
+    )
+
+
+def multiply(
+    typingctx: Any, rows: Any, vectors: Any, lanes: Any, a: Any, a_at: Any, a_row: Any, a_step: Any,
+    right: Any, b_at: Any, b_step: Any, steps: Any, c: Any, c_at: Any, c_row: Any, fresh: Any,
+) -> Any:  # fmt: skip
+    """multiply(rows, vectors, lanes, a, a_at, a_row, a_step, b, b_at, b_step, steps, c, c_at, c_row, fresh)
+
+    For r < rows and j < vectors * lanes::
+
+        c[c_at + r * c_row + j]  =  or, unless fresh,  +=
+            sum of a[a_at + r * a_row + s * a_step] * b[b_at + s * b_step + j] over s < steps
+
+    a, b and c are buffers of one floating dtype; rows, vectors, lanes and fresh are literals; the other sizes are
+    int64, and those of them that are literals become part of the code.
+    """
+    shape = _known((rows, vectors, lanes, fresh))
+    if None in shape or not _typed((), (a, right, c), (a_at, a_row, a_step, b_at, b_step, steps, c_at, c_row)):
+        return None
+    if not a.dtype == right.dtype == c.dtype:
+        return None
+
+    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+        _, _, _, a, a_at, a_row, a_step, right, b_at, b_step, steps, c, c_at, c_row, _ = values
+        tile = _tile(shape, a, False, (sig.args[i] for i in (5, 6, 9, 10, 13)))
+        none = ir.Constant(I64.as_pointer(), None)
+        _call(b, tile, (a, a_at), (right, b_at), (c, c_at), none, (a_row, a_step, b_step, steps, c_row))
+        return context.get_dummy_value()
+
+    kinds = (rows, vectors, lanes, a, a_at, a_row, a_step, right, b_at, b_step, steps, c, c_at, c_row, fresh)
+    return types.none(*kinds), emit
+
+
+def multiply_runs(
+    typingctx: Any, rows: Any, vectors: Any, lanes: Any, a: Any, a_at: Any, a_row: Any, a_step: Any,
+    right: Any, b_at: Any, runs: Any, runs_at: Any, steps: Any, c: Any, c_at: Any, c_row: Any, fresh: Any,
+) -> Any:  # fmt: skip
+    """multiply_runs(rows, vectors, lanes, a, a_at, a_row, a_step, b, b_at, runs, runs_at, steps, c, c_at, c_row, fresh)
+
+    As `multiply`, with row s of b at ``b_at + runs[runs_at + s]``, where runs is a buffer of int64.
+    """
+    shape = _known((rows, vectors, lanes, fresh))
+    if None in shape or not _typed((), (a, right, c), (a_at, a_row, a_step, b_at, runs_at, steps, c_at, c_row)):
+        return None
+    if not a.dtype == right.dtype == c.dtype or not isinstance(runs, Buffer) or runs.dtype != types.int64:
+        return None
+
+    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+        _, _, _, a, a_at, a_row, a_step, right, b_at, runs, runs_at, steps, c, c_at, c_row, _ = values
+        kinds = (sig.args[5], sig.args[6], types.literal(0), sig.args[11], sig.args[14])
+        offsets = b.gep(runs, [runs_at], inbounds=True)
+        tile = _tile(shape, a, True, kinds)
+        _call(b, tile, (a, a_at), (right, b_at), (c, c_at), offsets, (a_row, a_step, constant(0), steps, c_row))
+        return context.get_dummy_value()
+
+    kinds = (rows, vectors, lanes, a, a_at, a_row, a_step, right, b_at, runs, runs_at, steps, c, c_at, c_row, fresh)
+    return types.none(*kinds), emit
+
+
+def _tile(shape: Any, a: Value, runs: bool, kinds: Iterable[Any]) -> Tile:
+    rows, vectors, lanes, fresh = shape
+    return Tile(str(a.type.pointee), rows, vectors, lanes, bool(fresh), runs, _known(kinds))
+
+
+def _call(b: Any, tile: Tile, a: Any, right: Any, c: Any, runs: Value, sizes: Sequence[Value]) -> None:
+    places = [b.gep(buffer, [at], inbounds=True) for buffer, at in (a, right, c)]
+    b.call(micro_kernel(b.module, tile), [*places, runs, *sizes])
+
+
+define("multiply", multiply, literals=True)
+define("multiply_runs", multiply_runs, literals=True)
