@@ -16,7 +16,8 @@ from numba.core import cgutils, types
 
 from dlc.backends.cpu.prelude import I64, Buffer, DistinctNode, define
 
-UNROLL = 4  # steps in the body of the loop
+UNROLL = 4  # steps in the body of the loop, where all strides are known
+HOPS = 3  # rows of a that are reached from one register and a distance that is not known: as x86 adds while it loads
 I32 = ir.IntType(32)
 Value = Any
 
@@ -48,6 +49,11 @@ def loop(b: Any, first: Value, stop: Value, step: int, carried: Sequence[Value],
     back.set_metadata("llvm.loop", DistinctNode(b.module, (as_it_is,), of_itself=True))
     b.position_at_end(after)
     return phis
+
+
+def moved(b: Any, place: Value, elements: Value) -> Value:
+    """A place some elements on."""
+    return b.gep(place, [elements], inbounds=True)
 
 
 def splat(b: Any, value: Value, lanes: int) -> Value:
@@ -126,61 +132,44 @@ def micro_kernel(module: Any, tile: Tile) -> Any:
         for argument, known in zip(function.args[4:], tile.strides, strict=True)
     ]
     a_row, a_step, b_step, steps, c_row = sizes
-    row_of_a = _rows_of_a(b, a, a_row, tile)
+    known = tile.strides[0] is not None
+    corners = [moved(b, a, b.mul(a_row, constant(r))) for r in range(0, 1 if known else tile.rows, HOPS)]
+    hops = [b.mul(a_row, constant(r)) for r in range(tile.rows if known else HOPS)]
 
-    def step(s: Value, totals: Sequence[Value]) -> list[Value]:
-        offset = b.load(b.gep(runs, [s])) if tile.runs else b.mul(s, b_step, flags=("nsw",))
-        row = b.gep(right, [offset], inbounds=True)
-        vectors = [
-            load_vector(b, b.gep(row, [constant(v * tile.lanes)], inbounds=True), tile.lanes)
-            for v in range(tile.vectors)
-        ]
-        along = b.mul(s, a_step, flags=("nsw",))
-        result = []
+    def step(s: Value, carried: Sequence[Value]) -> list[Value]:
+        """A step of the sum; carried are the places where it reads a and b, and the totals."""
+        places, row, totals = carried[: len(corners)], carried[len(corners)], carried[len(corners) + 1 :]
+        if tile.runs:
+            row = moved(b, right, b.load(b.gep(runs, [s])))
+        vectors = [load_vector(b, moved(b, row, constant(v * tile.lanes)), tile.lanes) for v in range(tile.vectors)]
+        result = [*(moved(b, place, a_step) for place in places), moved(b, row, b_step)]
         for r in range(tile.rows):
-            factor = splat(b, b.load(row_of_a(r, along)), tile.lanes)
-            for v, y in enumerate(vectors):
-                result.append(multiply_add(b, factor, y, totals[r * tile.vectors + v]))
+            corner, hop = divmod(r, len(hops))
+            factor = splat(b, b.load(moved(b, places[corner], hops[hop])), tile.lanes)
+            result += [multiply_add(b, factor, y, totals[r * tile.vectors + v]) for v, y in enumerate(vectors)]
         return result
 
-    def several(s: Value, totals: Sequence[Value]) -> Sequence[Value]:
+    def several(s: Value, carried: Sequence[Value]) -> Sequence[Value]:
         for u in range(UNROLL):
-            totals = step(b.add(s, constant(u), flags=("nsw",)), totals)
-        return totals
+            carried = step(b.add(s, constant(u), flags=("nsw",)), carried)
+        return carried
 
     zero = ir.Constant(ir.VectorType(element, tile.lanes), [0.0] * tile.lanes)
-    even = b.and_(steps, constant(-UNROLL))
-    totals = loop(b, constant(0), even, UNROLL, [zero] * (tile.rows * tile.vectors), several)
-    if tile.strides[3] is None or tile.strides[3] % UNROLL:
-        totals = loop(b, even, steps, 1, totals, step)
+    carried = [*corners, right, *[zero] * (tile.rows * tile.vectors)]
+    even = constant(0)
+    if None not in tile.strides[:3]:
+        even = b.and_(steps, constant(-UNROLL))
+        carried = loop(b, constant(0), even, UNROLL, carried, several)
+    carried = loop(b, even, steps, 1, carried, step)
+    totals = carried[len(corners) + 1 :]
     for r in range(tile.rows):
-        row = b.gep(c, [b.mul(c_row, constant(r), flags=("nsw",))], inbounds=True)
+        row = moved(b, c, b.mul(c_row, constant(r)))
         for v in range(tile.vectors):
-            at = b.gep(row, [constant(v * tile.lanes)], inbounds=True)
+            at = moved(b, row, constant(v * tile.lanes))
             total = totals[r * tile.vectors + v]
             store_vector(b, total if tile.fresh else b.fadd(total, load_vector(b, at, tile.lanes)), at)
     b.ret_void()
     return function
-
-
-def _rows_of_a(b: Any, a: Value, a_row: Value, tile: Tile) -> Callable[[int, Value], Value]:
-    """Where row r of a is read `along` elements on.
-
-    A distance between rows that is not known costs a register for every three rows, not for each: the other two are
-    one and two distances on, which x86 adds as it loads.
-    """
-    if tile.strides[0] is not None:
-        return lambda r, along: b.gep(
-            b.gep(a, [along], inbounds=True), [constant(r * tile.strides[0])], inbounds=True  # type: ignore[operator]
-        )  # fmt: skip
-    thirds = [b.gep(a, [b.mul(a_row, constant(r))], inbounds=True) for r in range(0, tile.rows, 3)]
-    hops = [None, a_row, b.mul(a_row, constant(2))]
-
-    def row(r: int, along: Value) -> Value:
-        place = b.gep(thirds[r // 3], [along], inbounds=True)
-        return b.gep(place, [hops[r % 3]], inbounds=True) if r % 3 else place
-
-    return row
 
 
 # ---------------------------------------------------------------- the names that kernels use
