@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 from dlc.backends.cpu.cache import ObjectCache, source_key
 from dlc.backends.cpu.host import host
 
-ENTRY = "dlc_{}"
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
 _compiled: set[str] = set()
@@ -27,19 +27,33 @@ def compile_kernels(sources: Sequence[str]) -> list[int]:
     Equal sources are one kernel. Compiles what neither this process nor the cache on disk has yet. Thread-safe.
     """
     with _lock:
-        store = ObjectCache()
-        for source in dict.fromkeys(sources):
-            if source in _addresses:
-                continue
-            key = source_key(source, host())
-            entry = ENTRY.format(key[:32])
-            image = store.read(key)
-            if image is None:
-                image = object_code(source, entry)
-                _compiled.add(source)
-                store.write(key, image)
-            _addresses[source] = _load(image, entry)
+        _compile_missing([s for s in dict.fromkeys(sources) if s not in _addresses])
         return [_addresses[source] for source in sources]
+
+
+def _compile_missing(sources: Sequence[str]) -> None:
+    """Load what the cache holds; compile the rest, where LLVM works on one kernel while Numba lowers the next."""
+    store = ObjectCache()
+    keys = {source: source_key(source, host()) for source in sources}
+    under_way: list[tuple[str, Future[bytes]]] = []
+    with ThreadPoolExecutor(1) as llvm:
+        for source, key in keys.items():
+            entry = _entry(key)
+            image = store.read(key)
+            if image is not None:
+                _addresses[source] = _load(image, entry)
+            else:
+                under_way.append((source, llvm.submit(object_code, _lowered(source, entry))))
+    for source, result in under_way:
+        image = result.result()
+        store.write(keys[source], image)
+        _compiled.add(source)
+        _addresses[source] = _load(image, _entry(keys[source]))
+
+
+def _entry(key: str) -> str:
+    """The public symbol of the kernel with this key."""
+    return f"dlc_{key[:32]}"
 
 
 def compiled() -> int:
@@ -83,26 +97,30 @@ def _load(image: bytes, entry: str) -> int:
 # ---------------------------------------------------------------- compiling
 
 
-def object_code(source: str, entry: str) -> bytes:
-    """The object code of a kernel, with `entry` as its only public symbol."""
+def _lowered(source: str, entry: str) -> str:
+    from dlc.backends.cpu.lower import lowered
+
+    return lowered(source, entry)
+
+
+def object_code(module: str) -> bytes:
+    """The object code of a module of LLVM IR, in which the kernel's entry is the only public symbol."""
     machine = _machine()
-    image: bytes = machine.emit_object(_optimised(source, entry, machine))
+    image: bytes = machine.emit_object(_optimised(module, machine))
     return image
 
 
 def assembly(source: str) -> str:
     """The machine code of a kernel as text, for a reader."""
     machine = _machine()
-    text: str = machine.emit_assembly(_optimised(source, ENTRY.format("kernel"), machine))
+    text: str = machine.emit_assembly(_optimised(_lowered(source, "kernel"), machine))
     return text
 
 
-def _optimised(source: str, entry: str, machine: Any) -> Any:
+def _optimised(text: str, machine: Any) -> Any:
     from llvmlite import binding
 
-    from dlc.backends.cpu.lower import lowered
-
-    module = binding.parse_assembly(lowered(source, entry))
+    module = binding.parse_assembly(text)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     options = binding.create_pipeline_tuning_options(speed_level=3)

@@ -69,11 +69,23 @@ class KernelTyping(BaseContext):
 class KernelTarget(cpu.CPUContext):
     """Numba's CPU target without its run-time library and the parts of Python that kernels do not use."""
 
+    def init(self) -> None:
+        """Called by Numba's constructor."""
+        super().init()
+        self._sizes: dict[str, int] = {}
+
     def load_additional_registries(self) -> None:
         """Numbers, tuples and ranges, and the prelude."""
         from numba.cpython import builtins, iterators, numbers, rangeobj, tupleobj  # noqa: F401
 
         self.install_registry(LOWERING)
+
+    def get_abi_sizeof(self, lty: Any) -> int:
+        """The size of an LLVM type, asked once: LLVM answers no two threads at a time."""
+        text = str(lty)
+        if text not in self._sizes:
+            self._sizes[text] = super().get_abi_sizeof(lty)
+        return self._sizes[text]
 
     def post_lowering(self, module: Any, library: Any) -> None:
         """Floating-point flags; nothing to link."""
