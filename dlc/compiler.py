@@ -173,11 +173,24 @@ class Program:
         if self.plan is not None:
             from dlc.passes.fuse import fusion_notes
 
-            lines += ["", str(self.plan)]
+            lines += ["", str(self.plan), "", "memory", *(f"  {text}" for text in self._memory())]
             notes = Counter(map(str, fusion_notes(self.graph)))
             lines += ["", f"not fused: {notes.total()} edges"]
             lines += [f"  {note}" + (f" (x {times})" if times > 1 else "") for note, times in notes.items()]
         return "\n".join(lines)
+
+
+    def _memory(self) -> list[str]:
+        """The arena for each binding of the named dims that was called, beside the most bytes alive at one step."""
+        named = any(not isinstance(d, int) for n in self.graph.inputs for d in n.type.shape)
+        seen = [*{tuple(b.items()): b for b in self._bound.values()}.values()] if named else [{}]
+        lines = []
+        for bindings in seen:
+            arena = self.plan.arena(bindings)
+            sizes = ", ".join(f"{name}={size}" for name, size in bindings.items())
+            times = f"{arena.peak / arena.lower_bound:.2f} times" if arena.lower_bound else "the same as"
+            lines.append(f"arena{sizes and f' for {sizes}'}: {arena.peak:,} bytes, {times} the most alive at once")
+        return lines or ["the arena's size follows the named dims: call the program first"]
 
 
 def compile(
