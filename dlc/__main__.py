@@ -1,4 +1,4 @@
-"""The command line: ``python -m dlc demo``, ``doctor`` and ``explain FILE``."""
+"""The command line: ``python -m dlc demo``, ``doctor``, ``explain FILE`` and ``cache``."""
 
 from __future__ import annotations
 
@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     explain_ = commands.add_parser("explain", help="compile a graph saved as JSON and say how it went")
     explain_.add_argument("file", type=Path, metavar="FILE", help="a .json file, from dlc.graph_to_json(graph)")
     explain_.set_defaults(run=explain)
+
+    cache_ = commands.add_parser("cache", help="list or clear the kernels that are kept on disk")
+    cache_.add_argument(
+        "action", nargs="?", choices=("list", "clear"), default="list", help="list (the default) or clear"
+    )
+    cache_.set_defaults(run=cache)
     return parser
 
 
@@ -139,6 +145,37 @@ def explain(options: argparse.Namespace) -> int:
     graph = dlc.graph_from_json(path.read_bytes())
     print(dlc.compile(graph).explain())
     return OK
+
+
+# ---------------------------------------------------------------- cache
+
+
+def cache(options: argparse.Namespace) -> int:
+    """List the kernels that are kept between processes, or remove them. Only files that dlc wrote are touched."""
+    from dlc.backends.cpu.cache import ObjectCache, cache_limit
+
+    store = ObjectCache()  # warns where the folder cannot be used
+    if store.folder is None:
+        return BROKEN
+    print(f"{'folder':<10} {store.folder}")
+    if options.action == "clear":
+        removed = store.clear()
+        print(f"{'removed':<10} {len(removed)} kernels, {_megabytes(sum(e.size for e in removed))}")
+        return OK
+    entries = store.entries()
+    print(f"{'kernels':<10} {len(entries)}")
+    print(f"{'size':<10} {_megabytes(sum(e.size for e in entries))} of at most {_megabytes(cache_limit())}")
+    if entries:
+        print(f"{'last used':<10} {_day(entries[0].used)} to {_day(entries[-1].used)}")
+    return OK
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(moment))
 
 
 # ---------------------------------------------------------------- doctor

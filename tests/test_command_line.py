@@ -210,3 +210,35 @@ def test_errors_of_ours_are_one_line(monkeypatch, capsys):
     monkeypatch.setattr(command_line, "doctor", failing)
     assert main(["doctor"]) == 2
     assert capsys.readouterr().err == "dlc: two lines at net.py:3\n"
+
+
+# ---------------------------------------------------------------- cache
+
+
+def test_the_cache_is_listed_and_cleared(monkeypatch, capsys, tmp_path):
+    from dlc.backends.cpu.cache import ObjectCache
+
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("DLC_CACHE_DIR", str(folder))
+    monkeypatch.setenv("DLC_CACHE_SIZE", "2G")
+    for key in ("a" * 64, "b" * 64):
+        ObjectCache().write(key, b"x" * 500_000)
+    assert main(["cache"]) == 0
+    said = capsys.readouterr().out
+    assert str(folder) in said and "kernels    2\n" in said
+    assert "1.0 MB of at most 2147.5 MB" in said and "last used" in said
+    assert main(["cache", "clear"]) == 0
+    assert "2 kernels, 1.0 MB" in capsys.readouterr().out and not list(folder.iterdir())
+    assert main(["cache", "list"]) == 0
+    assert "kernels    0\n" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are not kept")
+def test_a_cache_that_cannot_be_trusted_is_neither_listed_nor_cleared(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / f"{'a' * 64}.o").touch()
+    folder.chmod(0o777)
+    done = run("cache", "clear", cwd=tmp_path, DLC_CACHE_DIR=str(folder))
+    assert done.returncode == 1 and "can be written by others" in done.stderr
+    assert len(list(folder.iterdir())) == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import stat
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 import dlc
 from dlc.backends.cpu import cache as cache_module
 from dlc.backends.cpu import compile as compile_module
-from dlc.backends.cpu.cache import ObjectCache, cache_folder, source_key
+from dlc.backends.cpu.cache import ObjectCache, cache_folder, cache_limit, source_key
 from dlc.errors import DlcWarning
 from tests.native import source_of
 
@@ -70,6 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache folder for this process, which has said none of its warnings yet."""
     monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(cache_module, "_warned", set())
+    monkeypatch.setattr(cache_module, "_unseen", {})
     yield tmp_path / "cache"
 
 
@@ -180,3 +183,141 @@ def test_equal_sources_are_compiled_once(folder: Path) -> None:
     first, second = compile_module.compile_kernels([source, source])
     assert first == second and compile_module.compiled() == before + 1
     assert compile_module.compile_kernels([source]) == [first] and compile_module.compiled() == before + 1
+
+
+# ---------------------------------------------------------------- keys
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of dlc that a file names in its imports, wherever they stand."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dlc"):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_keys_hold_all_that_shapes_object_code() -> None:
+    """From the lowering on: each file that is imported is digested, or it only says what went wrong."""
+    root = Path(dlc.__file__).parent
+    digested = {*(root / name for name in cache_module.OUTSIDE), *cache_module.PACKAGE.rglob("*.py")}
+    seen: set[Path] = set()
+    open_ = [cache_module.PACKAGE / "lower.py"]
+    while open_:
+        path = open_.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        assert path in digested, f"{path.name} shapes object code and is not in the key: enter it into OUTSIDE"
+        for module in imports_of(path):
+            below = cache_module.PACKAGE.parent.parent if module.startswith("dlc.backends") else root
+            parts = module.split(".")[1:]
+            file = below.joinpath(*parts).with_suffix(".py")
+            if file.name != "errors.py" and file.is_file():
+                open_.append(file)
+    assert {"tiles.py", "prelude.py", "philox.py", "dtypes.py"} <= {path.name for path in seen}
+
+
+# ---------------------------------------------------------------- size
+
+
+def key_of(number: int) -> str:
+    return f"{number:064x}"
+
+
+def aged(store: ObjectCache, number: int, days: float, size: int = 1000) -> Path:
+    """An entry that was last used some days ago."""
+    assert store.folder is not None
+    store.write(key_of(number), b"x" * size)
+    path = store.folder / f"{key_of(number)}.o"
+    os.utime(path, (time.time() - 86400 * days,) * 2)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("", 1 << 30), ("123", 123), ("500K", 512_000), ("2 GiB", 2 << 30), ("1.5mb", 3 << 19), ("0", 0)]
+)
+def test_the_limit_can_be_chosen(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
+    monkeypatch.setenv("DLC_CACHE_SIZE", text)
+    assert cache_limit() == size
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "1 XB", "nan"])
+def test_what_is_no_limit_is_said_and_not_heeded(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("DLC_CACHE_SIZE", text)
+    with pytest.warns(DlcWarning, match="500M or 2G"):
+        assert cache_limit() == 1 << 30
+
+
+def test_the_entries_used_longest_ago_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectCache()
+    for number in range(8):
+        aged(store, number, days=10 - number)
+    assert store.read(key_of(1)) is not None  # a use keeps it
+    (folder / "notes.txt").write_text("not ours")
+    monkeypatch.setenv("DLC_CACHE_SIZE", "5000")
+    store.write(key_of(8), b"x" * 1000)
+    assert sum(e.size for e in store.entries()) <= 0.9 * 5000
+    assert {e.path.stem for e in store.entries()} == {key_of(number) for number in (1, 6, 7, 8)}
+    assert (folder / "notes.txt").exists()
+
+
+def test_using_an_entry_writes_at_most_once_a_day(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectCache()
+    recent, old = aged(store, 0, days=0.5), aged(store, 1, days=2)
+    before = recent.stat().st_mtime
+    assert store.read(key_of(0)) and store.read(key_of(1))
+    assert recent.stat().st_mtime == before
+    assert abs(old.stat().st_mtime - time.time()) < 60
+
+
+def test_what_stopped_processes_left_goes_but_not_what_is_being_written(folder: Path) -> None:
+    store = ObjectCache()
+    store.write(key_of(0), b"x")
+    stale, fresh = folder / ".new-stale", folder / ".new-fresh"
+    for path in (stale, fresh):
+        path.write_bytes(b"half")
+    os.utime(stale, (time.time() - 7200,) * 2)
+    cache_module._unseen.clear()
+    store.write(key_of(1), b"x")
+    assert (stale.exists(), fresh.exists()) == (False, True)
+
+
+def test_entries_that_others_remove_meanwhile_are_no_trouble(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectCache()
+    for number in range(4):
+        aged(store, number, days=4 - number)
+    entries = store.entries()
+    entries[0].path.unlink()
+    monkeypatch.setattr(ObjectCache, "entries", lambda self: entries)
+    monkeypatch.setenv("DLC_CACHE_SIZE", "2000")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.write(key_of(9), b"x")
+    assert not any(entry.path.exists() for entry in entries[:3])
+
+
+def test_a_cache_of_no_size_still_gives_kernels(tmp_path: Path) -> None:
+    (compiled, _), err = finish(start(tmp_path / "cache", DLC_CACHE_SIZE="0"))
+    assert compiled == "1" and not err
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_clearing_takes_only_files_of_the_cache(folder: Path, tmp_path: Path) -> None:
+    store = ObjectCache()
+    store.write(KEY, b"object code")
+    (folder / "notes.o").write_text("not ours")
+    (folder / f"{'c' * 64}.o").mkdir()
+    assert [e.path.name for e in store.clear()] == [f"{KEY}.o"]
+    assert {p.name for p in folder.iterdir()} == {"notes.o", f"{'c' * 64}.o"}
+    assert store.clear() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="owners are not kept")
+def test_an_entry_of_another_user_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectCache()
+    store.write(KEY, b"object code")
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    with pytest.warns(DlcWarning, match="belongs to another user; it is compiled again"):
+        assert store.read(KEY) is None
