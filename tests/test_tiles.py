@@ -69,6 +69,21 @@ def test_a_tile_may_gather_the_rows_of_its_right_operand(dtype: str) -> None:
     np.testing.assert_allclose(c, a.astype(np.float64).T @ gathered, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_square_is_transposed(dtype: str) -> None:
+    lanes = cpu_target().lanes(dtype)
+    source = np.arange((lanes + 2) * (lanes + 3)).astype(dtype).reshape(lanes + 2, lanes + 3)
+    target = np.full((lanes + 1, lanes + 5), 77, dtype)
+    wanted = target.copy()
+    wanted[1:, 2 : 2 + lanes] = source[2:, 1 : 1 + lanes].T
+    call(
+        f"transpose({lanes}, p0, n0, n1, p1, {lanes + 7}, {lanes + 5})",
+        [source, target],
+        [2 * (lanes + 3) + 1, lanes + 3],
+    )
+    assert np.array_equal(target, wanted)
+
+
 @pytest.mark.parametrize(
     "line",
     [

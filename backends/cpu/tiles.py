@@ -1,4 +1,4 @@
-"""The micro-kernel of all contractions: a tile of the result in registers, updated by outer products.
+"""The micro-kernel of all contractions: a tile of the result in registers, updated by outer products. Transposition.
 
 A step of the sum reads `vectors` vectors of b and one element of a for each row, which is broadcast, and does
 rows * vectors multiply-adds. The tile is stored or added to memory once, after all steps. It is explicit vector IR, so
@@ -16,7 +16,8 @@ from numba.core import cgutils, types
 
 from dlc.backends.cpu.prelude import I64, Buffer, DistinctNode, define
 
-UNROLL = 4  # steps in the body of the loop, where all strides are known
+BODY = 48  # multiply-adds in the body of the loop, where all strides are known
+UNROLL = 4  # steps there, at most
 HOPS = 3  # rows of a that are reached from one register and a distance that is not known: as x86 adds while it loads
 I32 = ir.IntType(32)
 Value = Any
@@ -132,6 +133,9 @@ def micro_kernel(module: Any, tile: Tile) -> Any:
         for argument, known in zip(function.args[4:], tile.strides, strict=True)
     ]
     a_row, a_step, b_step, steps, c_row = sizes
+    unroll = 1
+    while None not in tile.strides[:3] and unroll < UNROLL and 2 * unroll * tile.rows * tile.vectors <= BODY:
+        unroll *= 2
     known = tile.strides[0] is not None
     corners = [moved(b, a, b.mul(a_row, constant(r))) for r in range(0, 1 if known else tile.rows, HOPS)]
     hops = [b.mul(a_row, constant(r)) for r in range(tile.rows if known else HOPS)]
@@ -150,16 +154,16 @@ def micro_kernel(module: Any, tile: Tile) -> Any:
         return result
 
     def several(s: Value, carried: Sequence[Value]) -> Sequence[Value]:
-        for u in range(UNROLL):
+        for u in range(unroll):
             carried = step(b.add(s, constant(u), flags=("nsw",)), carried)
         return carried
 
     zero = ir.Constant(ir.VectorType(element, tile.lanes), [0.0] * tile.lanes)
     carried = [*corners, right, *[zero] * (tile.rows * tile.vectors)]
     even = constant(0)
-    if None not in tile.strides[:3]:
-        even = b.and_(steps, constant(-UNROLL))
-        carried = loop(b, constant(0), even, UNROLL, carried, several)
+    if unroll > 1:
+        even = b.and_(steps, constant(-unroll))
+        carried = loop(b, constant(0), even, unroll, carried, several)
     carried = loop(b, even, steps, 1, carried, step)
     totals = carried[len(corners) + 1 :]
     for r in range(tile.rows):
@@ -179,12 +183,10 @@ def _known(kinds: Iterable[Any]) -> tuple[int | None, ...]:
     return tuple([int(k.literal_value) if isinstance(k, types.Literal) else None for k in kinds])
 
 
-def _typed(kinds: Sequence[Any], buffers: Sequence[Any], sizes: Sequence[Any]) -> bool:
-    return (
-        all(isinstance(k, Buffer) for k in buffers)
-        and buffers[0].dtype in (types.float32, types.float64)
-        and all(isinstance(types.unliteral(k), types.Integer) for k in sizes)
-    )
+def _typed(buffers: Sequence[Any], sizes: Sequence[Any]) -> bool:
+    """Whether buffers are of one floating dtype, and sizes are ints."""
+    floating = all(isinstance(k, Buffer) and k.dtype in (types.float32, types.float64) for k in buffers)
+    return floating and len(set(buffers)) == 1 and all(isinstance(types.unliteral(k), types.Integer) for k in sizes)
 
 
 def multiply(
@@ -202,9 +204,7 @@ def multiply(
     int64, and those of them that are literals become part of the code.
     """
     shape = _known((rows, vectors, lanes, fresh))
-    if None in shape or not _typed((), (a, right, c), (a_at, a_row, a_step, b_at, b_step, steps, c_at, c_row)):
-        return None
-    if not a.dtype == right.dtype == c.dtype:
+    if None in shape or not _typed((a, right, c), (a_at, a_row, a_step, b_at, b_step, steps, c_at, c_row)):
         return None
 
     def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
@@ -227,9 +227,9 @@ def multiply_runs(
     As `multiply`, with row s of b at ``b_at + runs[runs_at + s]``, where runs is a buffer of int64.
     """
     shape = _known((rows, vectors, lanes, fresh))
-    if None in shape or not _typed((), (a, right, c), (a_at, a_row, a_step, b_at, runs_at, steps, c_at, c_row)):
+    if None in shape or not _typed((a, right, c), (a_at, a_row, a_step, b_at, runs_at, steps, c_at, c_row)):
         return None
-    if not a.dtype == right.dtype == c.dtype or not isinstance(runs, Buffer) or runs.dtype != types.int64:
+    if not isinstance(runs, Buffer) or runs.dtype != types.int64:
         return None
 
     def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
@@ -254,5 +254,45 @@ def _call(b: Any, tile: Tile, a: Any, right: Any, c: Any, runs: Value, sizes: Se
     b.call(micro_kernel(b.module, tile), [*places, runs, *sizes])
 
 
+def transpose(
+    typingctx: Any, lanes: Any, source: Any, source_at: Any, source_row: Any,
+    target: Any, target_at: Any, target_row: Any,
+) -> Any:  # fmt: skip
+    """transpose(lanes, source, source_at, source_row, target, target_at, target_row)
+
+    ``target[target_at + j * target_row + i] = source[source_at + i * source_row + j]`` for i, j < lanes, a literal.
+    """
+    (count,) = _known((lanes,))
+    if count is None or not _typed((source, target), (source_at, source_row, target_at, target_row)):
+        return None
+
+    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+        _, source, source_at, source_row, target, target_at, target_row = values
+        source, target = moved(b, source, source_at), moved(b, target, target_at)
+        places = [moved(b, source, b.mul(source_row, constant(i))) for i in range(count)]
+        rows = _transposed(b, [load_vector(b, place, count) for place in places])
+        for j, row in enumerate(rows):
+            store_vector(b, row, moved(b, target, b.mul(target_row, constant(j))))
+        return context.get_dummy_value()
+
+    return types.none(lanes, source, source_at, source_row, target, target_at, target_row), emit
+
+
+def _transposed(b: Any, rows: list[Value]) -> list[Value]:
+    """A square matrix turned, by exchanging off-diagonal blocks of one, two, four ... elements."""
+    lanes, size = len(rows), 1
+    while size < lanes:
+        low = [lane if not lane & size else lanes + lane - size for lane in range(lanes)]
+        high = [lane + size if not lane & size else lanes + lane for lane in range(lanes)]
+        masks = [ir.Constant(ir.VectorType(I32, lanes), mask) for mask in (low, high)]
+        for i in range(lanes):
+            if not i & size:
+                pair = rows[i], rows[i + size]
+                rows[i], rows[i + size] = (b.shuffle_vector(*pair, mask) for mask in masks)
+        size *= 2
+    return rows
+
+
 define("multiply", multiply, literals=True)
 define("multiply_runs", multiply_runs, literals=True)
+define("transpose", transpose, literals=True)
