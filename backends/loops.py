@@ -13,6 +13,7 @@ from dlc.backends.convolutions import conv2d, conv2d_data_gradient, conv2d_weigh
 from dlc.backends.emitter import LoopEmitter, Part, put
 from dlc.backends.expressions import combined, constructor, initial, is_sum, literal, plus
 from dlc.backends.nests import nest, store
+from dlc.backends.points import points
 from dlc.backends.target import Target
 from dlc.dims import DimLike, product
 from dlc.dtypes import itemsize
@@ -84,7 +85,7 @@ def emit_kernel(node: Node, target: Target) -> KernelCode:
     ordinals = {n: i for i, n in enumerate(body.nodes if body else (node,))}
     types = [n.type for n in (*node.inputs, *outputs)]
     emitter = LoopEmitter(leaves, ordinals, target, pointers=len(types))
-    _recipe(node, body and heavy_node(body))(emitter, node, outputs, targets)
+    _recipe(node, body and heavy_node(body), target)(emitter, node, outputs, targets)
     dtypes = [*(t.dtype for t in types), *(dtype for dtype, _ in emitter.scratch)]
     parts = tuple([KernelPart(_assembled(p, dtypes), tuple(p.dims), p.tasks) for p in emitter.parts])
     scratch = tuple([count * itemsize(dtype) for dtype, count in emitter.scratch])
@@ -101,8 +102,10 @@ def _work(node: Node, nodes: Sequence[Node]) -> DimLike:
     return flops // FLOPS + moved // BYTES
 
 
-def _recipe(node: Node, heavy: Node | None) -> Recipe:
+def _recipe(node: Node, heavy: Node | None, target: Target) -> Recipe:
     root = heavy or node
+    if not target.vector and root.op.kind is not Kind.OPAQUE:
+        return points
     match root.op.kind:
         case Kind.REDUCE:
             return _reduction
