@@ -7,11 +7,13 @@ step, the body's steps, and a step that goes back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from dlc.backends.backend import Array
+from dlc.backends.launches import Emit, together
 from dlc.backends.loops import KernelCode
 from dlc.dims import DimLike, evaluate
 from dlc.ir import Graph, Node
@@ -37,15 +39,22 @@ class Buffer(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True)
-class KernelStep:
-    """Run a kernel on places: the node's operands, its results, the kernel's scratch. `graph` holds the node, for its
+class Call(NamedTuple):
+    """A kernel on places: the node's operands, its results, the kernel's scratch. `graph` holds the node, for its
     origins."""
 
     graph: Graph
     node: Node
     code: KernelCode
     places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class KernelStep:
+    """Run a kernel once for each call, in any order: their codes have the same sources, and none reads or overwrites
+    what another writes."""
+
+    calls: tuple[Call, ...]
 
 
 @dataclass(frozen=True)
@@ -116,9 +125,9 @@ class Plan:
     bases: int
 
     @property
-    def kernels(self) -> list[KernelStep]:
-        """The steps that run kernels."""
-        return [s for s in self.steps if isinstance(s, KernelStep)]
+    def kernels(self) -> list[Call]:
+        """The calls of kernels, in order."""
+        return [call for s in self.steps if isinstance(s, KernelStep) for call in s.calls]
 
     def arena(self, bindings: Mapping[str, int]) -> Arena:
         """Where the buffers lie when the named dims have these values."""
@@ -127,12 +136,15 @@ class Plan:
         return allocate(sizes, [b.start for b in self.buffers], [b.end for b in self.buffers])
 
     def __str__(self) -> str:
+        launches = sum(isinstance(s, KernelStep) for s in self.steps)
         counts = {"kernel calls": len(self.kernels), "buffers": len(self.buffers), "constants": len(self.constants)}
-        lines = [f"plan: {', '.join(f'{n} {what}' for what, n in counts.items())}"]
+        lines = [f"plan: {', '.join(f'{n} {what}' for what, n in counts.items())}, {launches} kernel launches"]
         depth = 1
         for position, step in enumerate(self.steps):
             depth -= isinstance(step, NextStep)
-            lines.append(f"{position:5d} {'  ' * depth}{_step_text(self, step)}")
+            first, *more = _step_lines(self, step)
+            lines.append(f"{position:5d} {'  ' * depth}{first}")
+            lines += [f"      {'  ' * depth}  {text}" for text in more]
             depth += isinstance(step, LoopStep)
         return "\n".join(lines)
 
@@ -147,25 +159,33 @@ class Plan:
         return f"constant@{base}" if any(base == b for b, _ in self.constants) else f"slot@{base}"
 
 
-def _step_text(plan: Plan, step: Step) -> str:
+def _step_lines(plan: Plan, step: Step) -> list[str]:
+    """A step as text; several calls of a kernel are one line each, below their count."""
+
     def text(place: Place) -> str:
         return f"b{place.buffer}" if place.buffer >= 0 else plan.base_name(place.base)
 
+    def called(call: Call) -> str:
+        node = call.node
+        inner = node.attrs["body"].nodes if node.op.kind is Kind.FUSED else (node,)
+        ops = "+".join([n.op.name for n in inner if is_kernel(n)])
+        names = [text(place) for place in call.places]
+        names = names[: len(names) - len(call.code.scratch)]
+        operands, results = names[: len(node.inputs)], names[len(node.inputs) :]
+        return f"{', '.join(results)} = {ops}({', '.join(operands)})  : {node.type}"
+
     match step:
-        case KernelStep(node=node, places=places):
-            inner = node.attrs["body"].nodes if node.op.kind is Kind.FUSED else (node,)
-            ops = "+".join([n.op.name for n in inner if is_kernel(n)])
-            names = [text(place) for place in places]
-            names = names[: len(names) - len(step.code.scratch)]
-            operands, results = names[: len(node.inputs)], names[len(node.inputs) :]
-            return f"{', '.join(results)} = {ops}({', '.join(operands)})  : {node.type}"
+        case KernelStep(calls=(call,)):
+            return [called(call)]
+        case KernelStep(calls=calls):
+            return [f"one kernel, {len(calls)} times:", *map(called, calls)]
         case CopyStep(source, target, nbytes):
-            return f"{text(target)} = copy({text(source)})  : {nbytes} bytes"
+            return [f"{text(target)} = copy({text(source)})  : {nbytes} bytes"]
         case CommitStep():
-            return "commit"
+            return ["commit"]
         case LoopStep(length=length):
-            return f"repeat {length} times:"
-    return "next"
+            return [f"repeat {length} times:"]
+    return ["next"]
 
 
 class ScanParts(NamedTuple):
@@ -180,7 +200,6 @@ class ScanParts(NamedTuple):
 
 
 Final: TypeAlias = "tuple[Value | Place, tuple[Place, DimLike]]"  # a copy at the end: from, (to, bytes)
-Emit: TypeAlias = Callable[[Node], KernelCode]
 
 
 def make_plan(graph: Graph, emit: Emit) -> Plan:
@@ -208,7 +227,7 @@ class _Planner:
         targets = {value: places[Value(state)] for state, value in order.direct.items()}
         finals = self._outputs(places, targets) + self._updates(places, order.direct)
         kept = {value for value, _ in finals if isinstance(value, Value)}
-        self._level(graph, order.order, places, targets, kept, order.commit)
+        self._level(graph, order.order, places, targets, kept, order.direct, order.commit)
         for source, target in finals:
             place = self._read(source, places) if isinstance(source, Value) else self._use(source)
             self.steps.append(CopyStep(place, target[0], target[1]))
@@ -254,24 +273,31 @@ class _Planner:
         places: dict[Value, Place],
         targets: Mapping[Value, Place],
         kept: Iterable[Value],
+        direct: Mapping[Node, Value],
         commit: int | None = None,
     ) -> None:
         """Steps for the kernels of a graph or of a loop's body; `kept` values are read after them."""
-        last = {value_of(x): i for i, node in enumerate(order) for x in node.inputs}
-        last.update(dict.fromkeys(kept, len(order)))
-        for i, node in enumerate(order):
-            if i == commit:
+        steps = together(order, self.emit, targets, direct, commit)
+        last = {value_of(x): i for i, nodes in enumerate(steps) for node in nodes for x in node.inputs}
+        last.update(dict.fromkeys(kept, len(steps)))
+        done = 0
+        for i, nodes in enumerate(steps):
+            if done == commit:
                 self.steps.append(CommitStep())
-            if node.op.kind is Kind.LOOP:
-                self._loop(graph, node, places, targets)
-            else:
-                self._kernel(graph, node, places, targets, {v for v in map(value_of, node.inputs) if last[v] == i})
+            done += len(nodes)
+            if nodes[0].op.kind is Kind.LOOP:
+                self._loop(graph, nodes[0], places, targets)
+                continue
+            reads = Counter(value for node in nodes for value in dict.fromkeys(map(value_of, node.inputs)))
+            dying = {value for value, readers in reads.items() if last[value] == i and readers == 1}
+            calls = [self._call(graph, node, places, targets, dying) for node in nodes]
+            self.steps.append(KernelStep(tuple(calls)))
         if commit == len(order) and graph.updates:
             self.steps.append(CommitStep())
 
-    def _kernel(
+    def _call(
         self, graph: Graph, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place], dying: set[Value]
-    ) -> None:
+    ) -> Call:
         code = self.emit(node)
         operands = [self._read(value_of(x), places) for x in node.inputs]
         results = []
@@ -281,7 +307,7 @@ class _Planner:
             places[value] = place
             results.append(place)
         scratch = [self._buffer(nbytes) for nbytes in code.scratch]
-        self.steps.append(KernelStep(graph, node, code, (*operands, *results, *scratch)))
+        return Call(graph, node, code, (*operands, *results, *scratch))
 
     def _overwritten(self, node: Node, result: int, places: Mapping[Value, Place], dying: set[Value]) -> Place | None:
         """The buffer of an operand that dies here and whose elements the kernel replaces one by one."""
@@ -337,7 +363,7 @@ class _Planner:
                 targets[value] = place
             else:
                 copies.append((value, place))
-        self._level(body, schedule(body).order, places, targets, {value for value, _ in copies})
+        self._level(body, schedule(body).order, places, targets, {value for value, _ in copies}, {})
         for value, place in copies:
             self.steps.append(CopyStep(self._read(value, places), place, value.type.nbytes))
 

@@ -1,7 +1,10 @@
 """The order in which kernels run: deterministic, low in memory, every write to state after what it must follow.
 
-Values are visited depth first. Roots come in the order of their depth, so that a parameter's update runs as soon as its
-gradient is there; among operands the deepest comes first, so that short branches start right before their use.
+Values are visited depth first, roots in the order of their depth; among operands the deepest comes first, so that short
+branches start right before their use. Elementwise updates of states come last, so that those of all parameters stand
+side by side and can be one launch. All gradients therefore live at once, but at the end, when activations do not any
+more: that is the memory which one launch costs. An update that ends a reduction or contraction, and so reads more than
+a gradient, runs as soon as it can.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import NamedTuple
 
 from dlc.ir import Graph, Node, TensorType, TupleType
 from dlc.ops.definition import Kind
-from dlc.ops.fused import can_fail
+from dlc.ops.fused import can_fail, heavy_node
 
 
 class Value(NamedTuple):
@@ -144,14 +147,25 @@ def _roots(
     failing: Sequence[Node],
     direct: Mapping[Node, Value],
 ) -> list[Node]:
-    """Where the search starts, shallow first. If something deep can fail, updates wait until gradients are there."""
+    """Where the search starts, shallow first. What updates states waits for the gradients of all of them where it is
+    elementwise, or where something deep can fail."""
     needed = dict.fromkeys(v.node for v in map(value_of, graph.roots) if is_kernel(v.node))
     roots = sorted(needed, key=depth.__getitem__)
     writers = {value.node for value in direct.values()}
-    if not writers or max((depth[k] for k in failing), default=0) <= min(depth[w] for w in writers):
+    late = {w for w in writers if not _is_heavy(w)}
+    if max((depth[k] for k in failing), default=0) > min((depth[w] for w in writers - late), default=0):
+        late = writers
+    if not late:
         return roots
-    first = [x for r in roots for x in (operands[r] if r in writers else (r,)) if x in depth]
+    first = [x for r in roots for x in (operands[r] if r in late else (r,)) if x in depth and x not in late]
     return [*sorted(dict.fromkeys((*first, *failing)), key=depth.__getitem__), *roots]
+
+
+def _is_heavy(node: Node) -> bool:
+    """Whether a kernel reads more than one element of each operand for one of its results."""
+    if node.op.kind is Kind.FUSED:
+        return heavy_node(node.attrs["body"]) is not None
+    return node.op.kind is not Kind.ELEMENTWISE
 
 
 def _depth_first(

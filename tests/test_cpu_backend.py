@@ -132,15 +132,19 @@ def test_the_plan_of_a_random_graph_never_puts_live_values_in_one_place(graph: G
     owner: dict[int, Any] = {}
     written = set()
     for step in plan.steps:
-        if isinstance(step, KernelStep):
-            operands, results = step.places[: len(step.node.inputs)], step.places[len(step.node.inputs) :]
-            for node, place in zip(step.node.inputs, operands, strict=True):
+        if not isinstance(step, KernelStep):
+            continue
+        for call in step.calls:  # which may run in any order, or at once
+            for node, place in zip(call.node.inputs, call.places, strict=False):
                 if place.buffer >= 0:
                     assert owner[arena.offsets[place.buffer]] == value_name(node)
-            for i, place in enumerate(results):
+                others = [c.places[len(c.node.inputs) :] for c in step.calls if c is not call]
+                assert all(place not in places for places in others)
+        for call in step.calls:
+            for i, place in enumerate(call.places[len(call.node.inputs) :]):
                 written.add(place)
                 if place.buffer >= 0:
-                    owner[arena.offsets[place.buffer]] = (step.node, i)
+                    owner[arena.offsets[place.buffer]] = (call.node, i)
 
 
 def value_name(node: Any) -> Any:

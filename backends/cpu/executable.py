@@ -22,7 +22,7 @@ from dlc.backends.cpu.table import Arguments, table_of
 from dlc.backends.cpu.threads import pool
 from dlc.backends.emission import kernel_of
 from dlc.backends.loops import KernelCode
-from dlc.backends.plan import FIRST, KernelStep, Plan, make_plan
+from dlc.backends.plan import FIRST, Plan, make_plan
 from dlc.dims import evaluate
 from dlc.errors import DlcError, IndexOutOfRangeError
 from dlc.garbage import collection_paused
@@ -104,7 +104,7 @@ class CpuExecutable:
         self.table = table_of(self.arguments, addresses)
         self._pool = pool()
         self._run = _NATIVE(dispatcher())
-        self._can_fail = any(can_fail(step.node) for step in self.plan.kernels)
+        self._can_fail = any(can_fail(call.node) for call in self.plan.kernels)
         self._states = [n.leaf for n in graph.states if isinstance(n.leaf, State)]
         self._updates = Updates()
         self._updated = [n.leaf for n, _ in graph.updates if isinstance(n.leaf, State)]
@@ -189,13 +189,12 @@ class CpuExecutable:
 
     def _error(self, number: int, ordinal: int, index: int, extent: int) -> DlcError:
         """What a status block says, in the user's terms."""
-        step = self.plan.steps[number]
-        assert isinstance(step, KernelStep)
-        body = step.node.attrs.get("body")
-        node = body.nodes[ordinal] if isinstance(body, Graph) else step.node
+        call = self.plan.kernels[number]
+        body = call.node.attrs.get("body")
+        node = body.nodes[ordinal] if isinstance(body, Graph) else call.node
         return IndexOutOfRangeError(
             f"{node.op.name}: index {index} is out of range for an axis of {extent} elements; nothing was changed",
-            where=step.graph.where(step.node),
+            where=call.graph.where(call.node),
         )
 
 

@@ -1,7 +1,8 @@
 """A plan as the dispatcher's table: rows of [kernel address or opcode, index of its first argument], and the arguments.
 
-Rows are the plan's steps in order, a row for each part of a kernel. The table is made once; the arguments hold byte
-offsets, dims, and how tasks are shared out, so they are made once per binding of the named dims.
+Rows are the plan's steps in order, a row for each part of a kernel, whose tasks are those of all its calls. The table
+is made once; the arguments hold byte offsets, dims, and how tasks are shared out, so they are made once per binding of
+the named dims.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.backends.loops import KernelPart
-from dlc.backends.plan import CommitStep, CopyStep, KernelStep, LoopStep, NextStep, Place, Plan
+from dlc.backends.plan import Call, CommitStep, CopyStep, KernelStep, LoopStep, NextStep, Place, Plan
 from dlc.dims import Dim, DimLike, evaluate
 from dlc.passes.memory import Arena
 
@@ -45,6 +45,7 @@ class Arguments:
         self.numbers: dict[Dim, int] = {}
         self.rows: list[tuple[int | str, int]] = []  # opcode or kernel source, and where its arguments begin
         self._first_row: list[int] = []  # of each step
+        self._calls = 0  # of kernels so far; their numbers are what status blocks name
         self._loops: list[tuple[int, int]] = []  # (argument, step): rows that loops go to
         for number, step in enumerate(plan.steps):
             self._first_row.append(len(self.rows))
@@ -71,9 +72,10 @@ class Arguments:
     def _step(self, number: int, step: Any) -> None:
         first = len(self.fixed)
         match step:
-            case KernelStep(code=code, places=places):
-                for part in code.parts:
-                    self._part(number, part, code.work, places)
+            case KernelStep(calls=calls):
+                for part in range(len(calls[0].code.parts)):
+                    self._part(part, calls)
+                self._calls += len(calls)
                 return
             case NextStep():
                 first = self.rows[self._first_row[step.loop]][1]  # a loop's end shares the arguments of its start
@@ -98,17 +100,28 @@ class Arguments:
 
         self.rows.append((OPCODES[type(step)], first))
 
-    def _part(self, number: int, part: KernelPart, work: DimLike, places: Sequence[Place]) -> None:
+    def _part(self, part: int, calls: Sequence[Call]) -> None:
+        """A row for one part of a kernel's calls: how tasks are shared out, then each call's argument block."""
         first = len(self.fixed)
-        self.rows.append((part.source, first))
-        self.grains.append((first + 1, part.tasks, work))
-        for value in (part.tasks, 0, 1, 0, first + KERNEL_FIELDS + CALL_FIELDS + 1, part.tasks):
+        parts = [call.code.parts[part] for call in calls]
+        tasks = sum((p.tasks for p in parts), start=0)
+        self.rows.append((parts[0].source, first))
+        self.grains.append((first + 1, tasks, sum((call.code.work for call in calls), start=0)))
+        for value in (tasks, 0, len(calls)):
             self._value(value)
-        for place in places:
-            self._place(place)
-        self._value(number)
-        for d in part.dims:
-            self._value(d)
+        begin: DimLike = 0
+        for p in parts:
+            self._value(begin)
+            self._value(0)
+            begin = begin + p.tasks
+        self._value(begin)
+        for i, (call, p) in enumerate(zip(calls, parts, strict=True)):
+            self.fixed[first + KERNEL_FIELDS + CALL_FIELDS * i + 1] = len(self.fixed)
+            for place in call.places:
+                self._place(place)
+            self._value(self._calls + i)
+            for d in p.dims:
+                self._value(d)
 
     def _place(self, place: Place, offset: DimLike = 0) -> None:
         self._value(place.base)
