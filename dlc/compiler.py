@@ -32,6 +32,7 @@ Array = np.ndarray[Any, Any]
 # Each backend by name: where to find it, or a function that makes it.
 BACKENDS: dict[str, str | Callable[[], Backend]] = {
     "cpu": "dlc.backends.cpu.backend:CpuBackend",
+    "cuda": "dlc.backends.cuda.backend:CudaBackend",
     "reference": "dlc.backends.reference:ReferenceBackend",
 }
 
@@ -204,7 +205,7 @@ def compile(
     check_finite: bool = False,
     check: bool | None = None,
 ) -> Program:
-    """Compile `graph` for a backend: "cpu" (native, the default) or "reference" (NumPy, op by op).
+    """Compile `graph` for a backend: "cpu" (native, the default), "cuda" or "reference" (NumPy, op by op).
 
     `pipeline` is the passes to run (default `dlc.passes.PIPELINE`). `training` picks the side of layers like dropout.
     Random draws are keyed by `seed` and a step counter that each call advances, unless `step` brings its own.

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runnable import BACKENDS
 
 import dlc
 from dlc import ops
-from dlc.compiler import BACKENDS
 from dlc.dtypes import ALL, FLOATING, INTEGER
 from dlc.errors import DlcError, DTypeError, IndexOutOfRangeError
 from dlc.ir import Graph, TensorType

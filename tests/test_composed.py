@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runnable import BACKENDS
 
 import dlc
 from dlc import ops
-from dlc.compiler import BACKENDS
 from dlc.errors import AttributeValueError, DlcError, DTypeError, IndexOutOfRangeError, ShapeError
 from dlc.passes import dead_code, simplify
 from dlc.testing import check_grad

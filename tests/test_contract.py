@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runnable import BACKENDS
 
 import dlc
-from dlc.compiler import BACKENDS
 from dlc.errors import AttributeValueError, DlcError, DTypeError, ShapeError
 from dlc.ops.convolution import pads_of
 

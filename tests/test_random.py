@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runnable import BACKENDS
 
 import dlc
 from dlc import nn, ops
-from dlc.compiler import BACKENDS
 from dlc.errors import AttributeValueError, DTypeError
 from dlc.ops.philox import philox4x32, random_word
 from dlc.ops.random import counted_draws, site_named

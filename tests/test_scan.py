@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runnable import BACKENDS
 
 import dlc
-from dlc.compiler import BACKENDS
 from dlc.errors import DlcError, GraphError, IndexOutOfRangeError, ShapeError
 from dlc.ir import Graph, Node
 from dlc.passes import gradients, merge_scans, verify
