@@ -191,10 +191,18 @@ class Grouping:
             return _with_heavy(node, group, places, repeated)
         if repeated and node.op.kind is not Kind.VIEW and not (node.op.name in CHEAP and _is_unary(node)):
             return "the kernel would compute it more than once"
+        if len(places) > 1 and not self._may_be_computed_again(node, group):
+            return "the kernel would compute it more than once"
         copies = max([group.members[u].copies for u in inside], default=0) + (1 if copied else 0)
         if copies > MAX_COPIES:
             return "a chain of copied ops ends here"
         return Member(places, repeated, copies)
+
+    def _may_be_computed_again(self, node: Node, group: Group) -> bool:
+        """Whether a kernel may compute `node` anew in each of several loops along a row."""
+        if node.op.kind is Kind.VIEW or (node.op.name in CHEAP and _is_unary(node)):
+            return True
+        return group.by_rows and node.op.kind is Kind.ELEMENTWISE
 
     def _refused_by(self, inside: Sequence[Node], node: Node, group: Group) -> str | None:
         """Why one of the users of `node` in a group cannot have it computed on the spot."""
@@ -239,7 +247,7 @@ def _places_in(node: Node, group: Group, inside: Sequence[Node]) -> tuple[tuple[
             found[place] = None
             repeated |= not is_walked(place) and group.members[user].repeated
             repeated |= repeats(user, node, place, group.places, group.root.shape)
-    return tuple(found)[:MAX_PLACES], repeated or len(found) > 1
+    return tuple(found)[:MAX_PLACES], repeated or len(found) > MAX_PLACES
 
 
 def _with_heavy(node: Node, group: Group, places: tuple[Place, ...], repeated: bool) -> Member | str:
