@@ -343,8 +343,11 @@ def _origins(record: Any, nodes: Sequence[Node], place: str) -> dict[Node, tuple
         )
         for entry in _list(places, place):
             match entry:
-                case [str() as file, int() as line, str() as module, str() as phase] if phase in _PHASES:
-                    origins[node] = (*origins.get(node, ()), Origin(file, line, module, phase))
+                case [str(), int(), str(), str() as phase, *classes] if (
+                    phase in _PHASES and len(classes) <= 1 and all(isinstance(c, str) for c in classes)
+                ):
+                    origins[node] = (*origins.get(node, ()), Origin(*entry))
                 case _:
-                    raise FileFormatError(f"{place}: {entry!r:.100} is not a place [file, line, module, phase]")
+                    form = "[file, line, module, phase, classes]"
+                    raise FileFormatError(f"{place}: {entry!r:.100} is not a place {form}")
     return origins

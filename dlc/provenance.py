@@ -18,17 +18,23 @@ _OWN_FOLDERS = tuple(
 _own_file: dict[str, bool] = {}
 
 _path: ContextVar[tuple[str, ...]] = ContextVar("dlc_module_path", default=())
+_classes: ContextVar[str] = ContextVar("dlc_module_classes", default="")
 _phase: ContextVar[str] = ContextVar("dlc_phase", default="forward")
 _written_at: ContextVar[Origin | None] = ContextVar("dlc_written_at", default=None)
 
 
 class Origin(NamedTuple):
-    """One place a node comes from. `module` is a dotted path ("0.conv"), `phase` forward, backward or update."""
+    """One place a node comes from. `module` is a dotted path ("0.conv"), `phase` forward, backward or update.
+
+    `classes` has the class of each module on that path ("Block.Conv2d"); a part of the path without one, such as the
+    name of a list, leaves its place empty.
+    """
 
     file: str
     line: int
     module: str = ""
     phase: str = "forward"
+    classes: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}"
@@ -49,7 +55,8 @@ def here() -> Origin:
             break
         frame = frame.f_back
     path = _path.get()
-    return Origin(frame.f_code.co_filename, frame.f_lineno, ".".join(path) if path else "", _phase.get())
+    module = ".".join(path) if path else ""
+    return Origin(frame.f_code.co_filename, frame.f_lineno, module, _phase.get(), _classes.get())
 
 
 def _is_own(filename: str) -> bool:
@@ -71,26 +78,36 @@ def written_at(origin: Origin | None) -> Iterator[None]:
 @contextmanager
 def module_scope(name: str) -> Iterator[None]:
     """Nodes built inside carry `name` as the next part of their module path."""
-    token = _path.set((*_path.get(), name))
-    try:
+    path, classes = _path.get(), _classes.get()
+    with _at((*path, name), f"{classes}." if path else ""):
         yield
-    finally:
-        _path.reset(token)
 
 
 @contextmanager
-def module_path(path: str) -> Iterator[None]:
-    """Nodes built inside carry exactly `path` as their module path."""
-    token = _path.set(tuple(path.split(".")) if path else ())
+def module_path(path: str, classes: str = "") -> Iterator[None]:
+    """Nodes built inside carry exactly `path` as their module path, through modules of these classes."""
+    with _at(tuple(path.split(".")) if path else (), classes):
+        yield
+
+
+@contextmanager
+def _at(path: tuple[str, ...], classes: str) -> Iterator[None]:
+    path_before, classes_before = _path.set(path), _classes.set(classes)
     try:
         yield
     finally:
-        _path.reset(token)
+        _path.reset(path_before)
+        _classes.reset(classes_before)
 
 
 def current_path() -> str:
     """The dotted module path that nodes built now would carry."""
     return ".".join(_path.get())
+
+
+def current_classes() -> str:
+    """The dotted classes along that path."""
+    return _classes.get()
 
 
 @contextmanager

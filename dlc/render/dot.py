@@ -40,6 +40,9 @@ PHASES: Mapping[str, Style] = {
     "update": {"shape": "box", "style": "filled,bold", "fillcolor": "#E3F4EE", "color": GREEN},
 }
 GROUP: Style = {"shape": "box", "style": "filled", "fillcolor": "#FFF6BF", "penwidth": "2"}
+KERNEL: Style = {
+    "labeljust": "l", "fontsize": "11", "style": "filled", "fillcolor": "#FFF6BF", "color": "#8C7A00", "penwidth": "1.5"
+}  # fmt: skip
 FOLDED: Style = {"shape": "box3d", "style": "filled"}
 PALE: Style = {"style": "filled,dashed", "fillcolor": "#FAFAFA", "color": "#A0A0A0", "fontcolor": GREY}
 EDGES: Mapping[str, Style] = {
@@ -64,10 +67,10 @@ def dot_text(picture: Picture, *, rankdir: str = "TB", title: str | None = None)
             if members:
                 lines.append(f"  subgraph cluster_{column} {{ label=\"\"; style=invis")
                 lines.append(f"    head_{column} [label={quoted(column)}, shape=plaintext, fontsize=14]")
-                lines += _clusters(members, picture.titles, column, "    ")
+                lines += _clusters(members, picture, column, "    ")
                 lines.append("  }")
     else:
-        lines += _clusters(list(picture.vertices.values()), picture.titles, "module", "  ")
+        lines += _clusters(list(picture.vertices.values()), picture, "module", "  ")
     lines += [_edge_line(edge, picture, ladder) for edge in picture.edges]
     lines += _side_lines(picture)
     if ladder:
@@ -121,7 +124,9 @@ def _key(picture: Picture) -> Iterable[tuple[str, str, str]]:
             yield phase, PHASES[phase]["fillcolor"], PHASES[phase]["color"]
     if "update" in roles:
         yield "new value", ROLES["update"]["fillcolor"], ROLES["update"]["color"]
-    if "group" in roles:
+    if picture.shows_kernels:
+        yield "one kernel", KERNEL["fillcolor"], KERNEL["color"]
+    elif "group" in roles:
         yield "one kernel or loop", GROUP["fillcolor"], BLUE
     if any(v.pale for v in picture.vertices.values()):
         yield "from the forward part", PALE["fillcolor"], PALE["color"]
@@ -130,8 +135,29 @@ def _key(picture: Picture) -> Iterable[tuple[str, str, str]]:
 # ---------------------------------------------------------------- boxes
 
 
-def _clusters(
-    members: Sequence[Vertex], titles: Mapping[tuple[str, ...], str], prefix: str, indent: str, depth: int = 0
+def _clusters(members: Sequence[Vertex], picture: Picture, prefix: str, indent: str) -> list[str]:
+    """Boxes within frames: those of one kernel where kernels are shown, else those of one module."""
+    if not picture.shows_kernels:
+        return _module_frames(members, picture, prefix, indent)
+    lines: list[str] = []
+    kernels: dict[str, list[Vertex]] = {}
+    for v in members:
+        kernels.setdefault(v.kernel or v.id, []).append(v)
+    for number, group in enumerate(kernels.values()):
+        if len(group) == 1:
+            (v,) = group
+            line = _box_line(replace(v, lines=(*v.lines, v.kernel)), GROUP) if v.kernel else _box_line(v)
+            lines.append(indent + line)
+            continue
+        settings = {"label": plain(group[0].kernel), **KERNEL}
+        lines.append(f"{indent}subgraph cluster_{prefix}_{number} {{ {_attributes(settings, '; ')}")
+        lines += [f"{indent}  {_box_line(v)}" for v in group]
+        lines.append(indent + "}")
+    return lines
+
+
+def _module_frames(
+    members: Sequence[Vertex], picture: Picture, prefix: str, indent: str, depth: int = 0
 ) -> list[str]:
     """Boxes, those of one module within a frame of its own; a module of one box needs none."""
     lines: list[str] = []
@@ -144,12 +170,12 @@ def _clusters(
     for number, group in enumerate(inner.values()):
         path = group[0].module[: depth + 1]
         name = f"{prefix}_{number}"
-        body = _clusters(group, titles, name, indent + "  ", depth + 1)
-        if len(group) == 1 and path not in titles:
-            lines += _clusters(group, titles, name, indent, depth + 1)
+        body = _module_frames(group, picture, name, indent + "  ", depth + 1)
+        if len(group) == 1 and path not in picture.titles:
+            lines += _module_frames(group, picture, name, indent, depth + 1)
             continue
         settings = {
-            "label": plain(titles.get(path) or ".".join(path)),
+            "label": plain(picture.name_of(path)),
             "labeljust": "l",
             "fontsize": "11",
             "style": "rounded,filled",
@@ -161,7 +187,7 @@ def _clusters(
     return lines
 
 
-def _box_line(v: Vertex) -> str:
+def _box_line(v: Vertex, more: Style = {}) -> str:  # noqa: B006 - not written to
     style: dict[str, str] = {"style": "filled"}
     style |= ROLES[v.role] if v.role in ROLES else PHASES[v.phase]
     if v.role == "group":
@@ -170,6 +196,7 @@ def _box_line(v: Vertex) -> str:
         style |= FOLDED
     if v.pale:
         style |= PALE
+    style |= more
     return f"{v.id} [label={quoted(*v.lines)}, tooltip={quoted(v.tooltip)}, {_attributes(style)}]"
 
 
@@ -196,15 +223,20 @@ def _edge_line(edge: Edge, picture: Picture, ladder: bool) -> str:
 
 
 def _side_lines(picture: Picture) -> list[str]:
-    """Stored values stand beside the one box that reads them, so that the flow itself runs straight."""
+    """Stored values stand beside the one box that reads them, so that the flow itself runs straight; those of the
+    forward part in a backward picture beside their first reader, so that modules keep to themselves.
+    """
     readers: dict[str, list[str]] = {}
     for edge in picture.edges:
         readers.setdefault(edge.tail, []).append(edge.head)
     return [
         f"  {{ rank=same; {id_}; {found[0]} }}"
         for id_, found in readers.items()
-        if picture.vertices[id_].role in ("state", "constant") and len(found) == 1
-        and picture.vertices[found[0]].phase == picture.vertices[id_].phase
+        if picture.vertices[id_].pale or (
+            picture.vertices[id_].role in ("state", "constant")
+            and len(found) == 1
+            and picture.vertices[found[0]].phase == picture.vertices[id_].phase
+        )
     ]
 
 

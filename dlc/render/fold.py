@@ -3,46 +3,85 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import TypeAlias
 
 from dlc.ir import Node
+from dlc.ops.definition import Kind
 from dlc.render.labels import LINE_LIMIT, count, is_scalar, plain, runs
 from dlc.render.picture import Edge, Picture, Vertex, stored_value
 
 GroupKey: TypeAlias = tuple[str, tuple[str, ...]]  # a phase, and a module path or another name
 NODE_BUDGET = 250  # boxes; above it repeated modules are rolled up, then modules drawn as one box
+UPDATES_NOTE = "each parameter's update is drawn as one box"
 UPDATE_BUDGET = 40  # boxes; above it the arithmetic of each parameter's update is one box
 
 
-def fold(picture: Picture, depth: int | None) -> Picture:
+def fold(picture: Picture, depth: int | None, max_boxes: int = NODE_BUDGET) -> Picture:
     """What is asked for by `depth`, then what the budgets ask for; the notes say what was done."""
     if depth is not None:
         picture = collapse_modules(picture, depth)
-    if len(picture.vertices) > UPDATE_BUDGET:
+    if len(picture.vertices) > (max_boxes if picture.shows_kernels else UPDATE_BUDGET):
         picture = collapse_updates(picture)
-    if len(picture.vertices) > NODE_BUDGET:
-        picture = roll_up_repeats(picture)
-    if len(picture.vertices) > NODE_BUDGET:
-        deepest = max((len(v.module) for v in picture.vertices.values()), default=0)
-        for level in range(min(deepest, depth - 1 if depth else deepest), 0, -1):  # as much as there is room for
-            folded = collapse_modules(picture, level)
-            if len(folded.vertices) <= NODE_BUDGET or level == 1:
-                return folded
-    return picture
+    size = len(picture.vertices)
+    if size <= max_boxes:
+        return picture
+    folded = _fit(roll_up_repeats(picture), depth, max_boxes)
+    left = len(folded.vertices)
+    hint = f"{left} of {size} boxes are drawn; max_boxes={min(size, 4 * max_boxes)} draws more"
+    if left > max_boxes:
+        hint += ', depth=1 or view="forward" fewer'
+    return replace(folded, notes=(hint, *folded.notes))
+
+
+def _fit(picture: Picture, depth: int | None, max_boxes: int) -> Picture:
+    """Modules as one box, at the largest depth at which the boxes are few enough; then chains of ops."""
+    if len(picture.vertices) <= max_boxes:
+        return picture
+    deepest = max((len(v.module) for v in picture.vertices.values()), default=0)
+    folded = picture
+    for level in range(min(deepest, depth - 1 if depth else deepest), 0, -1):
+        folded = collapse_modules(picture, level)
+        if len(folded.vertices) <= max_boxes:
+            return folded
+    return collapse_chains(folded)
+
+
+def beside_readers(picture: Picture) -> Picture:
+    """Values of a part that is left out, such as forward values in a backward picture, once in each module that reads
+    them: in the frame of their own module they would stretch it over the whole picture.
+    """
+    vertices = {id_: v for id_, v in picture.vertices.items() if not v.pale}
+    copies: dict[tuple[str, tuple[str, ...]], Vertex] = {}
+    edges: dict[Edge, None] = {}
+    for edge in picture.edges:
+        tail, module = picture.vertices[edge.tail], picture.vertices[edge.head].module
+        if tail.pale:
+            copy = copies.get((tail.id, module))
+            if copy is None:
+                copy = copies[tail.id, module] = replace(tail, id=f"{tail.id}_at_{edge.head}", module=module)
+                vertices[copy.id] = copy
+            edge = replace(edge, tail=copy.id)
+        edges[edge] = None
+    return replace(picture, vertices=vertices, edges=tuple(edges))
 
 
 # ---------------------------------------------------------------- modules as one box
 
 
 def collapse_modules(picture: Picture, depth: int) -> Picture:
-    """Every module at `depth` of the module tree, in each phase, as one box; and the states it alone writes, as one."""
+    """Every module at `depth` of the module tree, and those above it that hold no others, as one box in each phase.
+
+    The states that such a box alone writes, or whose updates it alone feeds, are one box beside it.
+    """
+    holders = {v.module[:length] for v in picture.vertices.values() for length in range(len(v.module))}
     groups: dict[str, GroupKey] = {
         v.id: (v.phase, v.module[:depth])
         for v in picture.vertices.values()
-        if len(v.module) >= depth and v.role not in ("output", "update", "input")
+        if v.module and (len(v.module) >= depth or v.module not in holders)
+        if v.phase != "update" and v.role not in ("output", "update", "input")
     }
     groups = _several(groups)
     if not groups:
@@ -50,13 +89,12 @@ def collapse_modules(picture: Picture, depth: int) -> Picture:
 
     def box(members: Sequence[Vertex]) -> Vertex:
         path = members[0].module[:depth]
-        name = picture.titles.get(path) or ".".join(path)
-        lines = (plain(name), *_contents(members))
-        nodes, tip = _nodes(members), plain(name)
-        return replace(members[0], role="folded", lines=lines, nodes=nodes, module=path[:-1], tooltip=tip)
+        name = plain(picture.name_of(path))
+        lines = (name, *_contents(members))
+        return replace(members[0], role="folded", lines=lines, nodes=_nodes(members), module=path[:-1], tooltip=name)
 
-    merged = _collapse_writes(_merge(picture, groups, box))
-    return replace(merged, notes=(*picture.notes, f"modules below depth {depth} are drawn as one box"))
+    merged = _gather_updates(_collapse_writes(_merge(picture, groups, box)))
+    return replace(merged, notes=(*merged.notes, f"modules below depth {depth} are drawn as one box"))
 
 
 def _collapse_writes(picture: Picture) -> Picture:
@@ -70,14 +108,18 @@ def _collapse_writes(picture: Picture) -> Picture:
     groups = {head: ("written", (tail,)) for head, tail in alone.items() if picture.vertices[tail].role == "folded"}
 
     def box(members: Sequence[Vertex]) -> Vertex:
-        targets = [v.lines[0] for v in members]
+        targets = _writes(members)
         tip = plain(" ".join(targets), 200)
-        return replace(members[0], lines=_shortened(targets), nodes=_nodes(members), tooltip=tip)
+        return replace(members[0], lines=_shortened(targets), nodes=_nodes(members), tooltip=tip, writes=targets)
 
-    merged = _merge(picture, _several(groups), box)
-    boxes = {id_ for id_ in groups if id_ in merged.vertices}
-    edges = {replace(e, label="") if e.head in boxes else e: None for e in merged.edges}  # one arrow for all types
-    return replace(merged, edges=tuple(edges))
+    return _without_labels(_merge(picture, _several(groups), box), groups)
+
+
+def _without_labels(picture: Picture, boxes: Iterable[str]) -> Picture:
+    """One arrow to each of these boxes for all types."""
+    into = set(boxes)
+    edges = {replace(e, label="") if e.head in into else e: None for e in picture.edges}
+    return replace(picture, edges=tuple(edges))
 
 
 def _contents(members: Sequence[Vertex]) -> list[str]:
@@ -116,39 +158,59 @@ def collapse_updates(picture: Picture) -> Picture:
         for e in picture.edges
         if e.tail in related and e.head in related and (e.tail in shared) == (e.head in shared)
     )
-    sources: dict[str, list[str]] = {}
-    for edge in picture.edges:
-        if edge.kind == "update":
-            sources.setdefault(edge.head, []).append(edge.tail)
     groups: dict[str, GroupKey] = dict.fromkeys(shared, ("update", ("shared",)))
     for number, component in enumerate(nx.connected_components(related)):
-        makers = {tail for id_ in component for tail in sources.get(id_, ())}
-        one = len(makers) == 1 and all(picture.vertices[tail].role == "folded" for tail in makers)
-        key = ("module", *makers) if one else (str(number),)
-        groups |= {id_: ("update", key) for id_ in component if id_ not in shared}
+        groups |= {id_: ("update", (str(number),)) for id_ in component if id_ not in shared}
     groups = _several({v.id: groups[v.id] for v in members})
     if not groups:
         return picture
-
     module = {e.head: picture.vertices[e.tail].module for e in picture.edges if e.kind == "update"}
 
     def box(members: Sequence[Vertex]) -> Vertex:
-        targets = [v.lines[0] for v in members if v.role == "update"]
-        ops = [n.op.name for v in members if v.role not in ("update", "state") for n in v.nodes]
-        head = ["shared by all updates"] if members[0].id in shared else []
-        lines = (*head, *_shortened(targets), *([count(len(ops), "op")] if ops else []))
-        role = "update" if targets else "folded" if ops else members[0].role
+        head = ("shared by all updates",) if members[0].id in shared else ()
+        merged = _update_box(members, head)
         path = next((module[v.id] for v in members if v.id in module), ())  # where its gradient was made
-        tip = plain(", ".join(ops), 200)
-        return replace(members[0], role=role, lines=lines, nodes=_nodes(members), module=path, tooltip=tip)
+        return replace(merged, module=path)
 
-    note = "each parameter's update is drawn as one box"
-    if any(key[1][0] == "module" for key in groups.values()):
-        note += ", those of a folded module together"
     merged = _merge(picture, groups, box)
     scalars = {v.id for v in merged.vertices.values() if v.phase == "update" and v.lines[0] == "shared by all updates"}
     edges = tuple(e for e in merged.edges if e.tail not in scalars)  # one to every update would hide the rest
-    return replace(merged, edges=edges, notes=(*picture.notes, note))
+    return _gather_updates(replace(merged, edges=edges, notes=(*picture.notes, UPDATES_NOTE)))
+
+
+def _gather_updates(picture: Picture) -> Picture:
+    """The updates that one folded module alone feeds as one box, where each update is one box already."""
+    if UPDATES_NOTE not in picture.notes:
+        return picture
+    makers: dict[str, set[str]] = {}
+    for edge in picture.edges:
+        if edge.kind == "update":
+            makers.setdefault(edge.head, set()).add(edge.tail)
+    groups: dict[str, GroupKey] = {
+        head: ("update", tuple(tails))
+        for head, tails in makers.items()
+        if len(tails) == 1 and all(picture.vertices[tail].role == "folded" for tail in tails)
+    }
+    groups = _several(groups)
+    if not groups:
+        return picture
+    together = UPDATES_NOTE + ", those of a folded module together"
+    notes = tuple(together if note == UPDATES_NOTE else note for note in picture.notes)
+    return replace(_without_labels(_merge(picture, groups, _update_box), groups), notes=notes)
+
+
+def _update_box(members: Sequence[Vertex], head: tuple[str, ...] = ()) -> Vertex:
+    """What the members write, and how many ops they take for it."""
+    targets = _writes(members)
+    nodes = tuple(dict.fromkeys(_nodes(members)))
+    ops = [n.op.name for n in nodes if n.op.kind is not Kind.LEAF]
+    lines = (*head, *_shortened(targets), *([count(len(ops), "op")] if ops else []))
+    role = "update" if targets else "folded" if ops else members[0].role
+    return replace(members[0], role=role, lines=lines, nodes=nodes, tooltip=plain(", ".join(ops), 200), writes=targets)
+
+
+def _writes(members: Sequence[Vertex]) -> tuple[str, ...]:
+    return tuple(name for v in members for name in v.writes)
 
 
 def _shortened(targets: Sequence[str]) -> tuple[str, ...]:
@@ -196,7 +258,7 @@ def roll_up_repeats(picture: Picture) -> Picture:
             continue  # from one copy to the next
         if tail != head:
             edges[replace(edge, tail=tail, head=head)] = None
-    return Picture(vertices, tuple(edges), (*picture.notes, *notes), titles)
+    return replace(picture, vertices=vertices, edges=tuple(edges), notes=(*picture.notes, *notes), titles=titles)
 
 
 def _block_structure(picture: Picture, path: tuple[str, ...], members: Sequence[Vertex]) -> object:
@@ -232,12 +294,45 @@ def _runs_of_equal_siblings(structures: Mapping[tuple[str, ...], object]) -> lis
     return found
 
 
+# ---------------------------------------------------------------- chains
+
+
+def collapse_chains(picture: Picture) -> Picture:
+    """Ops of one module that follow each other with no other arrow in between as one box, from three ops on."""
+    out: dict[str, list[Edge]] = {}
+    into: dict[str, list[Edge]] = {}
+    for edge in picture.edges:
+        out.setdefault(edge.tail, []).append(edge)
+        into.setdefault(edge.head, []).append(edge)
+    follower: dict[str, str] = {}
+    for tail, edges in out.items():
+        a, b = picture.vertices[tail], picture.vertices[edges[0].head]
+        alike = a.role == b.role == "op" and (a.phase, a.module, a.pale) == (b.phase, b.module, b.pale)
+        if len(edges) == 1 and len(into[b.id]) == 1 and alike:
+            follower[tail] = b.id
+    groups: dict[str, GroupKey] = {}
+    for first in picture.vertices.keys() - follower.values():
+        chain = [first]
+        while chain[-1] in follower:
+            chain.append(follower[chain[-1]])
+        if len(chain) >= 3:
+            groups |= dict.fromkeys(chain, ("chain", (first,)))
+    if not groups:
+        return picture
+
+    def box(members: Sequence[Vertex]) -> Vertex:
+        lines = (count(len(members), "op"), *_contents(members))
+        return replace(members[0], role="folded", lines=lines, nodes=_nodes(members))
+
+    ordered = {id_: groups[id_] for id_ in picture.vertices if id_ in groups}
+    merged = _merge(picture, ordered, box)
+    return replace(merged, notes=(*picture.notes, "chains of ops are drawn as one box"))
+
+
 # ---------------------------------------------------------------- merging
 
 
-def _merge(
-    picture: Picture, groups: Mapping[str, GroupKey], box: Callable[[Sequence[Vertex]], Vertex]
-) -> Picture:
+def _merge(picture: Picture, groups: Mapping[str, GroupKey], box: Callable[[Sequence[Vertex]], Vertex]) -> Picture:
     """The picture with each group of vertices as the one vertex that `box` makes of them; inner arrows go."""
     members: dict[GroupKey, list[Vertex]] = {}
     for id_, key in groups.items():

@@ -18,6 +18,9 @@ LINE_LIMIT = 30  # characters in a line of attributes
 ATTRIBUTE_LINES = 3
 BODY_LINES = 8  # ops of a fused or looped body that are listed
 _SHOWN_BY_THE_TYPE = frozenset({"shape"})
+_ARITHMETIC = {
+    "add": "{} + {}", "subtract": "{} - {}", "multiply": "{}·{}", "divide": "{} / {}", "maximum": "max({}, {})"
+}  # fmt: skip
 _NEUTRAL = {"stride": 1, "strides": 1, "dilation": 1, "dilations": 1, "groups": 1, "padding": 0}  # these say nothing
 
 
@@ -52,17 +55,34 @@ def html_text(text: str) -> str:
 
 
 def scalar_text(node: Node) -> str | None:
-    """The value of a constant with one value, seen through views of it; None for any other node."""
+    """What a box shows in place of an operand: the value of a constant with one value, or arithmetic on the sizes of
+    named dims, seen through views of it; None for any other node.
+    """
     while node.op.name in ("broadcast_to", "reshape"):
         (node,) = node.inputs
     if node.op.name != "constant":
-        return None
+        return _size_text(node)
     literal = node.attrs["value"]
     assert isinstance(literal, Literal)
     if literal.array.ndim:
         return None
     value = literal.array.item()
     return f"{value:.6g}" if isinstance(value, float) else str(value).lower()
+
+
+def _size_text(node: Node) -> str | None:
+    """A scalar made of the sizes of named dims alone, such as the number of samples; None where that is long."""
+    if node.op.name == "size_of":
+        return plain(str(node.attrs["size"]), LINE_LIMIT)
+    form = _ARITHMETIC.get(node.op.name)
+    if form is None or not is_scalar(node) or not any(_size_text(x) for x in node.inputs):
+        return None
+    parts = [scalar_text(x) for x in node.inputs]
+    if any(part is None for part in parts):
+        return None
+    nested = node.op.name != "maximum"
+    text = form.format(*(f"({part})" if nested and " " in str(part) else part for part in parts))
+    return text if len(text) <= LINE_LIMIT else None
 
 
 def leaf_lines(leaf: Node, view: Node) -> tuple[str, ...]:

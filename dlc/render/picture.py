@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dlc.errors import RenderError
 from dlc.ir import Graph, Node, TupleType
 from dlc.ops.definition import Kind
 from dlc.provenance import Origin
 from dlc.render.labels import is_scalar, leaf_lines, op_lines, plain, scalar_text, tooltip
+
+if TYPE_CHECKING:
+    from dlc.backends.backend import KernelSource
 
 Role = Literal["input", "state", "constant", "op", "group", "output", "update", "folded"]
 EdgeKind = Literal["data", "saved", "update"]
@@ -25,7 +28,10 @@ _PHASES = ("forward", "backward", "update")
 
 @dataclass(frozen=True)
 class Vertex:
-    """One box. `nodes` are the values it stands for, `module` the path of the module it was written in."""
+    """One box. `nodes` are the values it stands for, `module` the path of the module it was written in.
+
+    `kernel` is the kernel that computes it, where kernels are drawn; `writes` names the states that it assigns to.
+    """
 
     id: str
     role: Role
@@ -36,6 +42,8 @@ class Vertex:
     pale: bool = False
     tooltip: str = ""
     origin: Origin | None = None
+    kernel: str = ""
+    writes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,25 @@ class Edge:
 
 @dataclass(frozen=True)
 class Picture:
-    """Boxes and arrows. `notes` say what was left out; `titles` replace the names of some modules."""
+    """Boxes and arrows. `notes` say what was left out; `titles` replace the names of some modules; `classes` are those
+    of modules by path, where they are known.
+    """
 
     vertices: Mapping[str, Vertex]
     edges: tuple[Edge, ...]
     notes: tuple[str, ...] = ()
     titles: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    classes: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+
+    def name_of(self, path: tuple[str, ...]) -> str:
+        """How a module is called: its path and its class, such as "features.0 · Conv2d"."""
+        name = self.titles.get(path) or ".".join(path)
+        return f"{name} · {self.classes[path]}" if self.classes.get(path) else name
+
+    @property
+    def shows_kernels(self) -> bool:
+        """Whether boxes are grouped by kernel."""
+        return any(v.kernel for v in self.vertices.values())
 
     @property
     def is_ladder(self) -> bool:
@@ -63,9 +84,25 @@ class Picture:
         return {"forward", "backward"} <= {v.phase for v in self.vertices.values() if not v.pale}
 
 
-def picture_of(graph: Graph, view: str) -> Picture:
-    """The picture of one view of a graph. Raises `RenderError` for a backward view without backward nodes."""
-    return _Drawer(graph, view).picture()
+def picture_of(
+    graph: Graph, view: str, kernels: Mapping[Node, str] | None = None, *, opened: bool = True
+) -> Picture:
+    """The picture of one view of a graph. Raises `RenderError` for a backward view without backward nodes.
+
+    `kernels` names the kernel of each node that has one; the fused among them are drawn op by op where `opened`.
+    """
+    return _Drawer(graph, view, kernels or {}, opened).picture()
+
+
+def kernel_names(graph: Graph, kernels: Iterable[KernelSource]) -> dict[Node, str]:
+    """The kernel of each node of `graph`, by the name that it has in `explain`; calls of one kernel are counted."""
+    drawn = set(graph.nodes)
+    names: dict[Node, str] = {}
+    for kernel in kernels:
+        calls = [node for node in dict.fromkeys(kernel.nodes) if node in drawn]
+        for i, node in enumerate(calls):
+            names[node] = f"{kernel.name} ({i + 1} of {len(calls)})" if len(calls) > 1 else kernel.name
+    return names
 
 
 def phases_of(graph: Graph) -> dict[Node, str]:
@@ -99,9 +136,13 @@ def stored_value(node: Node) -> Node | None:
 class _Drawer:
     """Draws one view: boxes first, then the arrows between boxes that are there."""
 
-    def __init__(self, graph: Graph, view: str) -> None:
+    def __init__(self, graph: Graph, view: str, kernels: Mapping[Node, str], opens: bool) -> None:
         self.graph = graph
         self.view = view
+        self.kernels = kernels
+        self.opens = opens
+        self.opened: dict[tuple[Node, int], tuple[str, Node | None]] = {}  # result of a fused node -> box, or operand
+        self.classes: dict[tuple[str, ...], str] = {}
         self.phases = phases_of(graph)
         self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
         self.scalars = {node: text for node in graph.nodes if (text := scalar_text(node)) is not None}
@@ -131,21 +172,50 @@ class _Drawer:
             if phase in shown:
                 name = plain(state.leaf.name if state.leaf else "?")
                 self.draw_end(f"new{number}", value, "update", phase, (f"{name} :=", str(state.type)))
-        return Picture(self.vertices, tuple(self.edges))
+        return Picture(self.vertices, tuple(self.edges), classes=self.classes)
 
     def draw_node(self, node: Node) -> None:
+        if self.opens and node.op.kind is Kind.FUSED and node in self.kernels:
+            self.open(node)
+            return
         inline = [self.inline_text(x, node) for x in node.inputs]
         for x, text in zip(node.inputs, inline, strict=True):
             if text is None:
                 self.connect(x, self.ids[node], self.phases[node])
         self.add(node, self.ids[node], self.phases[node], inline)
 
+    def open(self, node: Node) -> None:
+        """A fused node as the boxes of its body."""
+        body: Graph = node.attrs["body"]
+        phase, kernel = self.phases[node], self.kernels[node]
+        operands = dict(zip(body.inputs, node.inputs, strict=True))
+        ids = {n: f"{self.ids[node]}_{i}" for i, n in enumerate(body.nodes)}
+        scalars = {n: text for n in body.nodes if (text := scalar_text(n)) is not None}
+        for n, x in operands.items():
+            text = self.inline_text(x, node)
+            if text is not None:
+                scalars[n] = text
+        for n in body.nodes:
+            if n in operands or n in scalars:
+                continue
+            id_, place = ids[n], self.origin(node)
+            lines, tip = op_lines(n, [scalars.get(x) for x in n.inputs]), tooltip(place, n.type)
+            self.vertices[id_] = Vertex(id_, "op", phase, lines, (n,), tooltip=tip, origin=place, kernel=kernel)
+            for x in n.inputs:
+                if x in operands and x not in scalars:
+                    self.connect(operands[x], id_, phase)
+                elif x not in scalars:
+                    self.edges[Edge(ids[x], id_, str(x.type))] = None
+        for i, n in enumerate(body.outputs):
+            self.opened[node, i] = ids[n], operands.get(n)
+
     def draw_end(self, id_: str, node: Node, role: Role, phase: str, lines: tuple[str, ...]) -> None:
         text = self.scalars.get(node)
         if text is not None:
             lines = (*lines, f"= {text}")
         nodes = (node,) if role == "update" else ()
-        self.vertices[id_] = Vertex(id_, role, phase, lines, nodes, tooltip=str(node.type))
+        writes = lines[:1] if role == "update" else ()
+        self.vertices[id_] = Vertex(id_, role, phase, lines, nodes, tooltip=str(node.type), writes=writes)
         if text is None:
             self.connect(node, id_, phase)
 
@@ -153,7 +223,8 @@ class _Drawer:
         """What is written into the user's box, not drawn: scalar constants, and what an update reads from afar."""
         if x in self.scalars:
             return self.scalars[x]
-        if x.leaf is not None and self.phases[user] == "update" and (is_scalar(x) or self.phases[x] != "update"):
+        is_far = is_scalar(x) or self.phases[x] != "update" or user in self.kernels
+        if x.leaf is not None and self.phases[user] == "update" and is_far:
             return plain(x.leaf.name, 24)
         return None
 
@@ -170,14 +241,22 @@ class _Drawer:
             lines = op_lines(node, inline)
         pale = phase not in VIEWS[self.view]
         tip = tooltip(origin, node.type)
-        self.vertices[id_] = Vertex(id_, role, phase, lines, (node,), self.module(node, phase), pale, tip, origin)
+        module, kernel = self.module(node, phase), self.kernels.get(node, "")
+        self.vertices[id_] = Vertex(id_, role, phase, lines, (node,), module, pale, tip, origin, kernel)
 
     def connect(self, x: Node, head: str, phase: str) -> None:
-        source, item = x, ""
+        source, item, index = x, "", 0
         while source.op.kind is Kind.ITEM:
-            item = f"#{source.attrs['index']} "
+            index = source.attrs["index"]
+            item = f"#{index} "
             (source,) = source.inputs
         id_, home = self.ids[source], self.phases[source]
+        if (source, index) in self.opened:
+            item = ""
+            id_, operand = self.opened[source, index]
+            if operand is not None:  # the body hands an operand on
+                self.connect(operand, head, phase)
+                return
         if stored_value(source) is not None and home != phase:  # every part has parameters of its own at hand
             id_, home = f"{id_}_{phase}", phase
         if id_ not in self.vertices:  # a stored value, or one of a part that this view leaves out
@@ -196,7 +275,12 @@ class _Drawer:
         """The module path; that of a leaf is what its users in a phase have in common."""
         if node.op.kind is not Kind.LEAF:
             origin = self.origin(node)
-            return tuple(plain(part) for part in origin.module.split(".")) if origin and origin.module else ()
+            if origin is None or not origin.module:
+                return ()
+            path, classes = tuple(plain(part) for part in origin.module.split(".")), origin.classes.split(".")
+            if len(path) == len(classes):
+                self.classes |= {path[: i + 1]: plain(name) for i, name in enumerate(classes) if name}
+            return path
         if node.op.name in ("input", "ambient"):
             return ()
         paths = [self.module(u, phase) for u in self.graph.users[node] if self.phases[u] == phase]

@@ -12,13 +12,13 @@ import numpy as np
 from dlc.errors import ArgumentError, AttributeValueError, GraphError
 from dlc.frontend.parameter import Parameter, fits, shape_text
 from dlc.ops.random import counted_draws
-from dlc.provenance import current_path, here, module_path
+from dlc.provenance import current_classes, current_path, here, module_path
 
 Array = np.ndarray[Any, Any]
 
 
-# the paths of all modules in the outermost module that is being called, by id
-_paths: ContextVar[dict[int, str] | None] = ContextVar("dlc_module_paths", default=None)
+# the paths of all modules in the outermost module that is being called, and the classes along them, by id
+_paths: ContextVar[dict[int, tuple[str, str]] | None] = ContextVar("dlc_module_paths", default=None)
 
 
 class Module:
@@ -47,21 +47,20 @@ class Module:
         raise GraphError(f"{type(self).__name__} has no forward; write def forward(self, x): ...", where=here())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._entered() as path, module_path(path):
+        with self._entered() as (path, classes), module_path(path, classes):
             return self.forward(*args, **kwargs)
 
     @contextmanager
-    def _entered(self) -> Iterator[str]:
-        """The module's path in the outermost call; a module outside of every other is outermost itself."""
+    def _entered(self) -> Iterator[tuple[str, str]]:
+        """The module's path in the outermost call, and the classes along it; one outside of all others is outermost."""
         paths = _paths.get()
         if paths is not None and id(self) in paths:
             yield paths[id(self)]
             return
-        outside = current_path()
-        prefix = f"{outside}." if outside else ""
+        outside = current_path(), current_classes()
         for name, p in self.named_states():
             p.rename(name)
-        token = _paths.set({id(m): (prefix + path).rstrip(".") for path, m in self.named_modules()})
+        token = _paths.set(_places(dict(self.named_modules()), *outside))
         try:
             with counted_draws(self):
                 yield outside
@@ -185,6 +184,18 @@ class Module:
         if not lines:
             return f"{type(self).__name__}({self.describe()})"
         return f"{type(self).__name__}(" + "".join(f"\n  {line}" for line in lines) + "\n)"
+
+
+def _places(modules: Mapping[str, Module], outside: str, outer: str) -> dict[int, tuple[str, str]]:
+    """Path and classes of each module, by id, below the path `outside` with the classes `outer`."""
+    places = {}
+    for path, module in modules.items():
+        names = path.split(".") if path else []
+        found = [modules.get(".".join(names[: i + 1])) for i in range(len(names))]
+        classes = ["" if m is None else type(m).__name__ for m in found]
+        both = ([outside] if outside else []) + names, ([outer] if outside else []) + classes
+        places[id(module)] = ".".join(both[0]), ".".join(both[1])
+    return places
 
 
 def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
