@@ -91,6 +91,12 @@ class Program:
         inputs = ", ".join(f"{n.leaf.name if n.leaf else '?'}: {n.type}" for n in self.graph.inputs)
         return f"<Program on {self.backend}: ({inputs}) -> {', '.join(str(n.type) for n in self.graph.outputs)}>"
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: a picture beside the text."""
+        from dlc.render.notebook import mimebundle
+
+        return mimebundle(self, repr(self))
+
     @property
     def kernels(self) -> tuple[KernelSource, ...]:
         """The generated kernels, each once, with readable source."""

@@ -283,6 +283,12 @@ class Graph:
         counts = f"{len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.updates)} updates"
         return f"<Graph of {len(self.nodes)} nodes: {counts}>"
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: a picture beside the text."""
+        from dlc.render.notebook import mimebundle
+
+        return mimebundle(self, repr(self))
+
     def __str__(self) -> str:
         from dlc.printer import graph_text
 

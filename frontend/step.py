@@ -49,6 +49,12 @@ class TrainStep:
     def __repr__(self) -> str:
         return f"<TrainStep {int(self.step.value)} of {self.program!r}>"
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: a picture beside the text."""
+        from dlc.render.notebook import mimebundle
+
+        return mimebundle(self.program, repr(self))
+
 
 def train_step(
     model: Module,

@@ -53,6 +53,12 @@ class Tensor:
     def __repr__(self) -> str:
         return f"<Tensor {self.node.op.name} {self.node.type}>"
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: a picture beside the text."""
+        from dlc.render.notebook import mimebundle
+
+        return mimebundle(self, repr(self))
+
     @property
     def type(self) -> TensorType:
         """dtype and shape."""
