@@ -175,6 +175,40 @@ def _masked_multiply(b: Any, kind: Any, g: Any, d: Any) -> Any:
     return b.select(b.fcmp_ordered("==", g, zero), zero, b.fmul(g, d))
 
 
+def _divided(b: Any, kind: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Quotient rounded down and remainder with the sign of y; integers give 0 for both by 0, and wrap."""
+    zero = ir.Constant(x.type, 0)
+    if _is_float(kind):
+        return _float_divided(b, x, y)
+    if not kind.signed:
+        by_zero = b.icmp_unsigned("==", y, zero)
+        safe = b.select(by_zero, ir.Constant(x.type, 1), y)
+        return b.select(by_zero, zero, b.udiv(x, safe)), b.select(by_zero, zero, b.urem(x, safe))
+    by_zero = b.icmp_signed("==", y, zero)
+    wraps = b.icmp_signed("==", y, ir.Constant(x.type, -1))
+    safe = b.select(b.or_(by_zero, wraps), ir.Constant(x.type, 1), y)
+    q, r = b.sdiv(x, safe), b.srem(x, safe)
+    off = b.and_(b.icmp_signed("!=", r, zero), b.icmp_signed("<", b.xor(r, safe), zero))
+    q, r = b.select(off, b.sub(q, ir.Constant(x.type, 1)), q), b.select(off, b.add(r, safe), r)
+    return b.select(by_zero, zero, b.select(wraps, b.neg(x), q)), b.select(by_zero, zero, r)
+
+
+def _float_divided(b: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """By way of the exact remainder, as NumPy defines both."""
+    zero, one = ir.Constant(x.type, 0.0), ir.Constant(x.type, 1.0)
+    exact_remainder = _libdevice(b, "fmod", x, y)
+    q = b.fdiv(b.fsub(x, exact_remainder), y)
+    exact = b.fcmp_ordered("==", exact_remainder, zero)
+    off = b.and_(b.not_(exact), b.xor(b.fcmp_ordered("<", y, zero), b.fcmp_ordered("<", exact_remainder, zero)))
+    r = b.select(exact, _libdevice(b, "copysign", zero, y), exact_remainder)
+    q, r = b.select(off, b.fsub(q, one), q), b.select(off, b.fadd(exact_remainder, y), r)
+    whole = _libdevice(b, "floor", q)
+    whole = b.select(b.fcmp_ordered(">", b.fsub(q, whole), ir.Constant(x.type, 0.5)), b.fadd(whole, one), whole)
+    whole = b.select(b.fcmp_ordered("==", q, zero), _libdevice(b, "copysign", zero, b.fdiv(x, y)), whole)
+    by_zero = b.fcmp_ordered("==", y, zero)
+    return b.select(by_zero, b.fdiv(x, y), whole), b.select(by_zero, exact_remainder, r)
+
+
 def _sigmoid(b: Any, kind: Any, x: Any) -> Any:
     """1 / (1 + e) for x >= 0, e / (1 + e) below, with e = exp(-|x|): no overflow."""
     one = ir.Constant(x.type, 1)
@@ -193,6 +227,8 @@ _elementary("greater", 2, lambda b, kind, x, y: b.select(b.icmp_signed(">", x, y
 _elementary("maximum", 2, _extremum(">"))
 _elementary("minimum", 2, _extremum("<"))
 _elementary("masked_multiply", 2, _masked_multiply)
+_elementary("floor_divide", 2, lambda b, kind, x, y: _divided(b, kind, x, y)[0])
+_elementary("remainder", 2, lambda b, kind, x, y: _divided(b, kind, x, y)[1])
 _elementary("power", 2, lambda b, kind, x, y: _libdevice(b, "pow", x, y))
 _elementary("sign", 1, _sign)
 _elementary("absolute", 1, _absolute)
@@ -201,7 +237,7 @@ _elementary("invert", 1, lambda b, kind, x: b.not_(x))
 _elementary("isnan", 1, lambda b, kind, x: b.fcmp_unordered("uno", x, x), result=types.boolean)
 _elementary("isfinite", 1, _isfinite, result=types.boolean)
 _elementary("sigmoid", 1, _sigmoid)
-for _text in ("exp", "log", "tanh", "erf", "expm1", "log1p", "sin", "cos", "sqrt", "floor", "ceil"):
+for _text in ("exp", "log", "tanh", "erf", "expm1", "log1p", "sin", "cos", "sqrt", "rsqrt", "floor", "ceil"):
     _elementary(_text, 1, lambda b, kind, x, text=_text: _libdevice(b, text, x))
 
 

@@ -49,6 +49,7 @@ from dlc.ops.functions import (
     log,
     log1p,
     relu,
+    rsqrt,
     sigmoid,
     sin,
     sqrt,

@@ -67,6 +67,17 @@ def sqrt(x: Any) -> Any:
     """
 
 
+@elementwise("rsqrt({0})", reference=lambda x: (1 / np.sqrt(x)).astype(x.dtype), accepts=FLOAT, domains=((0.5, 2.0),),
+             vjp=lambda g, y, x: (masked_multiply(g, -0.5 * y / x),))  # fmt: skip
+def rsqrt(x: Any) -> Any:
+    """1 / sqrt(x); infinite at 0, NaN below.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.rsqrt(4.0)).item()
+    0.5
+    """
+
+
 @elementwise("sin({0})", reference=np.sin, accepts=FLOAT, vjp=lambda g, y, x: (g * cos(x),))
 def sin(x: Any) -> Any:
     """The sine of x radians.
