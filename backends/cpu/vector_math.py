@@ -298,10 +298,11 @@ def _gathered(b: Any, name: str, values: Sequence[float], index: Any) -> Any:
 
 
 def _sine(b: Any, x: Any, phase: int) -> Any:
-    """sin(x) (phase 0) or cos(x) (phase 1) of a float32: ± sin(r) with r = x - q pi / 2, q - phase even, |r| <= pi / 2.
+    """sin(x) (phase 0) or cos(x) (phase 1): ± sin(r) with r = x - q pi / 2, q - phase even, |r| <= pi / 2.
 
-    x times its factor is y + w (+ low), y and w exact. q HALF_PI_HIGH is a multiple of 2**-52, as y is where it matters,
-    so r keeps its relative accuracy however close x is to a multiple of pi.
+    x times its factor is y + w (+ low), y and w exact. q HALF_PI_HIGH is a multiple of 2**-52, as y is where it
+    matters, so r keeps its relative accuracy however close x is to a multiple of pi. The look-up keeps LLVM from
+    vectorising the loop of a kernel.
     """
     exponent = b.and_(b.lshr(b.bitcast(x, INT), ir.Constant(INT, 23)), ir.Constant(INT, 255))
     above = b.sub(exponent, ir.Constant(INT, 127 + 31))
