@@ -141,8 +141,10 @@ NAMES: dict[str, Any] = {
     "lowest": lambda target: target(_bounds(target)[0]), "highest": lambda target: target(_bounds(target)[1]),
     "check": _check, "select": lambda condition, x, y: x if condition else y, "accumulate": lambda x, y: x + y,
     "lesser": min, "greater": max, "maximum": _maximum, "minimum": _minimum, "masked_multiply": _masked_multiply,
-    "floor_divide": np.floor_divide, "remainder": np.remainder, "power": np.power, "sign": _sign, "absolute": abs, "relu": _relu, "invert": np.invert, "isnan": np.isnan,
+    "floor_divide": np.floor_divide, "remainder": np.remainder,
+    "power": np.power, "sign": _sign, "absolute": abs, "relu": _relu, "invert": np.invert, "isnan": np.isnan,
     "isfinite": np.isfinite, "exp": np.exp, "log": np.log, "tanh": np.tanh, "erf": _erf, "sigmoid": _sigmoid,
     "expm1": np.expm1, "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "sqrt": np.sqrt, "floor": np.floor,
-    "ceil": np.ceil, "rsqrt": lambda x: 1 / np.sqrt(x), "random_word": random_word,
+    "ceil": np.ceil, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "random_word": random_word,
 }  # fmt: skip
