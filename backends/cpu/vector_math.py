@@ -2,8 +2,8 @@
 
 Each function takes an IR builder and a scalar and reduces its argument to a small interval, where a polynomial stands
 for the function. The coefficients are Chebyshev interpolants of the functions named beside them, rounded to float32.
-Where float32 arithmetic would lose bits, the function is computed in float64 and rounded once. Every result is within
-2 ulp of the true one for every argument (tests/test_vector_math.py).
+Where float32 arithmetic would lose bits, the function is computed in float64 and rounded once. Results of float32
+are held to 2 ulp on a sample of all exponents and edges (tests/test_vector_math.py).
 No operation here may be reassociated: the reduction lives on rounding.
 """
 
