@@ -10,66 +10,60 @@ from collections.abc import Sequence
 
 from dlc.backends.axes import grouped, is_one, merged, reach
 from dlc.backends.emitter import LoopEmitter, put
-from dlc.backends.expressions import literal, narrowed, plus
 from dlc.backends.nests import nest, store
-from dlc.dims import product
+from dlc.backends.point_products import POINT_PRODUCTS
+from dlc.dims import Shape, product
 from dlc.errors import UnsupportedError
 from dlc.ir import Node
 from dlc.ops.definition import Kind
 
 
 def points(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
-    """Tasks over the domain of the results, last axis fastest; every element is computed before any is stored.
+    """Tasks over the domain of the first result, last axis fastest; elements are computed before any is stored.
 
-    Axes that a reduction inside is broadcast along are walked within the task, so that it is computed once.
+    Axes that the result of a reduction is broadcast along are walked within the task, so that it is computed once; so
+    are those that other results, of one element a row, do not have.
     """
     shape = outputs[0].shape
-    nodes = node.attrs["body"].nodes if node.op.kind is Kind.FUSED else (node,)
-    product_node = next((n for n in nodes if n.op.kind is Kind.CONTRACT), None)
-    if any(n.shape != shape for n in (*outputs, *([product_node] if product_node else []))):
-        raise UnsupportedError(f"one kernel's results have one shape, not {', '.join(str(n.shape) for n in outputs)}")
-    if product_node is not None and product_node.op.name != "matmul":
-        raise UnsupportedError(f"one task an element has no code for {product_node.op.name}")
+    body = node.attrs["body"] if node.op.kind is Kind.FUSED else None
+    nodes = body.nodes if body else (node,)
     axes = [a for a in range(len(shape)) if not is_one(shape[a])]
-    if product_node is not None:
-        groups, inner = [[a] for a in axes], []
-    else:
-        found = merged(reach(n, k.leaves) for n in outputs)
-        shared = _shared_axes(nodes, outputs, axes)
-        groups = grouped([a for a in axes if a not in shared], shape, found)
-        inner = grouped(sorted(shared), shape, found)
-    with k.tasks(product(shape[a] for group in groups for a in group)) as rest:
-        index = ["0"] * len(shape)
-        for group in reversed(groups[1:]):
-            extent = k.dim(product(shape[a] for a in group))
-            index = put(index, group, k.let(f"{rest} % {extent}"))
-            rest = k.let(f"{rest} // {extent}")
-        if groups:
-            index = put(index, groups[0], rest)
-        with nest(k, index, inner, shape) as place:
-            if product_node is not None:
-                k.provide(product_node, place, _dot_product(k, product_node, place))
+    heavy = next((n for n in nodes if n.op.kind is Kind.CONTRACT), None)
+    if heavy is not None and heavy.op.name not in POINT_PRODUCTS:
+        raise UnsupportedError(f"one task an element has no code for {heavy.op.name}")
+    if any(n.shape != shape for n in outputs):
+        raise UnsupportedError(f"one kernel's results have one shape, not {', '.join(str(n.shape) for n in outputs)}")
+    walks = [tuple([None if is_one(d) else a for a, d in enumerate(shape)])] * len(outputs)
+    found = merged(reach(n, k.leaves, walk) for n, walk in zip(outputs, walks, strict=True))
+    found.operands.append(tuple(axes))  # the results themselves, row-major
+    shared = _shared_axes(nodes, outputs, walks, axes)
+    groups = [[a] for a in axes] if heavy else grouped([a for a in axes if a not in shared], shape, found)
+    inner = [] if heavy else grouped(sorted(shared), shape, found)
+    with k.tasks(product(shape[a] for group in groups for a in group)) as task:
+        row = _index(k, task, groups, shape)
+        with nest(k, row, inner, shape) as place:
+            if heavy is not None:
+                k.provide(heavy, place, POINT_PRODUCTS[heavy.op.name](k, heavy, place))
             store(k, outputs, targets, place)
 
 
-def _shared_axes(nodes: Sequence[Node], outputs: Sequence[Node], axes: Sequence[int]) -> set[int]:
-    """The domain axes along which the result of a reduction is read again and again."""
-    shared: set[int] = set()
+def _index(k: LoopEmitter, task: str, groups: Sequence[Sequence[int]], shape: Shape) -> list[str]:
+    """Where a task stands in the domain: its number taken apart, axes that the task walks itself at 0."""
+    index = ["0"] * len(shape)
+    for group in reversed(groups[1:]):
+        extent = k.dim(product(shape[a] for a in group))
+        index = put(index, group, k.let(f"{task} % {extent}"))
+        task = k.let(f"{task} // {extent}")
+    return put(index, groups[0], task) if groups else index
+
+
+def _shared_axes(
+    nodes: Sequence[Node], outputs: Sequence[Node], walks: Sequence[tuple[int | None, ...]], axes: Sequence[int]
+) -> set[int]:
+    """The domain axes along which a result, or the result of a reduction, stays the same."""
+    held = list(walks)
     for reduced in nodes:
         if reduced.op.kind is Kind.REDUCE:
-            for places in (p for n in outputs for p in reach(n, {reduced: ""}).operands):
-                shared.update(a for a in axes if a not in places)
-    return shared
-
-
-def _dot_product(k: LoopEmitter, heavy: Node, index: Sequence[str]) -> str:
-    """The name of one element of a matrix product, added up in order."""
-    a, b = heavy.inputs
-    *batch, row, column = index
-    total = k.fresh("a")
-    k.line(f"{total} = {literal(0, heavy.dtype)}")
-    with k.loop(k.dim(a.shape[-1]), independent=True) as i:
-        at = "0" if is_one(a.shape[-1]) else i
-        term = narrowed(f"{k.element(a, [*batch, row, at])} * {k.element(b, [*batch, at, column])}", heavy.dtype)
-        k.line(f"{total} = {plus(total, term, heavy.dtype)}")
-    return total
+            for n, walk in zip(outputs, walks, strict=True):
+                held += reach(n, {reduced: ""}, walk).operands
+    return {a for a in axes for walk in held if a not in walk}

@@ -34,7 +34,7 @@ OPTIMISERS: dict[str, Callable[[], optim.Optimizer]] = {
     "sgd": lambda: optim.SGD(0.1, momentum=0.9), "adam": lambda: optim.Adam(1e-2),
 }  # fmt: skip
 NETWORKS = {"softmax regression": (6, 3), "mlp": (6, 5, 4, 3), "wide mlp": (3, 37, 8, 3)}
-NO_CODE = {"floor_divide", "remainder", "conv2d", "conv2d_data_gradient", "conv2d_weight_gradient", "scan"}
+NO_CODE = {"scan"}
 WITH_EXTRA = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="needs the cuda extra")
 
 
@@ -85,6 +85,25 @@ def check_training(widths: tuple[int, ...], make: Callable[[], optim.Optimizer],
 @pytest.mark.parametrize("network", NETWORKS)
 def test_training_agrees_with_the_reference_and_threads_share_nothing(network: str, optimizer: str) -> None:
     check_training(NETWORKS[network], OPTIMISERS[optimizer], "serial")
+
+
+def test_a_small_convolutional_network_trains_with_dropout() -> None:
+    def step_on(backend: str) -> tuple[Any, nn.Module]:
+        model = nn.Sequential(
+            nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Dropout(0.3), nn.Linear(3),
+        )  # fmt: skip
+        x, y = dlc.input("x", ("B", 1, 6, 6)), dlc.input("y", ("B",), "int64")
+        loss = nn.functional.cross_entropy(model(x), y)
+        return dlc.train_step(model, [x, y], loss, optim.AdamW(1e-2), backend=backend, seed=3), model
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((4, 1, 6, 6)).astype(np.float32), rng.integers(0, 3, 4)
+    (step, model), (reference, wanted) = step_on("serial"), step_on("reference")
+    for _ in range(2):
+        np.testing.assert_allclose(step(x, y), reference(x, y), rtol=1e-5)
+    for (path, p), q in zip(model.named_parameters(), wanted.parameters(), strict=True):
+        np.testing.assert_allclose(p.value, q.value, rtol=1e-4, atol=1e-5, err_msg=path)
 
 
 @pytest.mark.parametrize("op", **named(SAMPLED))
@@ -240,11 +259,13 @@ def test_device_and_simulator_offer_the_same_names() -> None:
     assert set(NAMES) - {"cuda"} == {*SIMULATED, *ADDRESS_NAMES}
 
 
-UNARY = ("exp", "log", "tanh", "erf", "expm1", "log1p", "sin", "cos", "sqrt", "floor", "ceil")
+UNARY = ("exp", "log", "tanh", "erf", "expm1", "log1p", "sin", "cos", "sqrt", "rsqrt", "floor", "ceil")
 OF_FLOATS = (*UNARY, "sigmoid", "relu", "sign", "absolute", "isnan", "isfinite", "maximum", "minimum",
-             "masked_multiply", "power", "accumulate")  # fmt: skip
-OF_INTEGERS = ("relu", "sign", "absolute", "maximum", "minimum", "accumulate", "lesser", "greater", "invert")
-LIBDEVICE = {**{n: SIMULATED[n] for n in UNARY}, "fabs": abs, "pow": np.power}
+             "masked_multiply", "power", "floor_divide", "remainder", "accumulate")  # fmt: skip
+OF_INTEGERS = ("relu", "sign", "absolute", "maximum", "minimum", "accumulate", "lesser", "greater", "invert",
+               "floor_divide", "remainder")  # fmt: skip
+LIBDEVICE = {**{n: SIMULATED[n] for n in UNARY}, "fabs": abs, "pow": np.power, "fmod": np.fmod,
+             "copysign": np.copysign}  # fmt: skip
 
 
 @WITH_EXTRA
