@@ -629,3 +629,138 @@ def test_graphviz_object_holds_the_same_text() -> None:
     x = dlc.input("x", ("N", 3))
     graph = dlc.graph([x], [dlc.exp(x)])
     assert dlc.render.to_graphviz(graph, rankdir="LR").source.strip() == dlc.render.to_dot(graph, rankdir="LR").strip()
+
+
+# ---------------------------------------------------------------- frames and kernels
+
+
+def test_frames_name_the_class_of_their_module():
+    model = nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), nn.Linear(4, 2))
+    text = to_dot(dlc.trace(model, dlc.input("x", ("N", 4))))
+    for name in ("0 · Sequential", "0.0 · Linear", "1 · Linear"):
+        assert f'label="{name}"' in text
+    assert "0 · Sequential\\nmatmul, add, tanh\\n2 parameters" in to_dot(
+        dlc.trace(model, dlc.input("x", ("N", 4))), depth=1
+    )
+
+
+def test_modules_in_lists_have_their_class_and_the_list_has_none():
+    class Tower(nn.Module):
+        def __init__(self):
+            self.layers = [nn.Linear(4, 4), nn.Linear(4, 4)]
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    picture = picture_of(dlc.trace(nn.Sequential(Tower()), dlc.input("x", ("N", 4))), "forward")
+    assert picture.classes == {("0",): "Tower", ("0", "layers", "1"): "Linear", ("0", "layers", "0"): "Linear"}
+
+
+def test_sizes_of_named_dims_are_written_into_the_boxes_that_use_them():
+    x = dlc.input("x", ("N", 3))
+    y = (x - x.mean(axis=0)) / ops.maximum(ops.size_of(x.shape[0]) - 1, 1)
+    boxes = {line[0] for line in lines_of(picture_of(graph_of([x], [y]), "forward")).values()}
+    assert {"divide(·, N)", "divide(·, max(N - 1, 1))"} <= boxes
+    assert "size_of" not in " ".join(boxes)
+
+
+def test_a_program_is_drawn_with_the_kernels_that_explain_names():
+    x = dlc.input("x", ("N", 3))
+    program = dlc.compile(dlc.graph([x], [ops.tanh(ops.exp(x) * 2).sum(), ops.permute_dims(x, (1, 0)) @ x]))
+    text = to_dot(program, kernels=True)
+    assert program.kernels
+    for kernel in program.kernels:
+        assert kernel.name in text
+    assert text.index('label="tanh"') and '">one kernel  <' in text and "fused" not in text
+    assert to_dot(program) == to_dot(program.graph)
+
+
+def test_each_op_of_a_fused_kernel_lies_in_its_frame():
+    a, b = dlc.input("a", ("N",)), dlc.input("b", ("N",))
+    body = dlc.graph([a, b], [ops.exp(a) + b, ops.tanh(b)])
+    x, y = dlc.input("x", ("N",)), dlc.input("y", ("N",))
+    both = FUSED(x, y, body=body)
+    graph = graph_of([x, y], [ops.sqrt(ops.item(both, 1)), ops.item(both, 0)])
+    picture = picture_of(graph, "forward", {both.node: "k"})
+    names = {id_: v.lines[0] for id_, v in picture.vertices.items()}
+    assert {v.lines[0] for v in picture.vertices.values() if v.kernel == "k"} == {"exp", "add", "tanh"}
+    arrows = {(names[e.tail], names[e.head]) for e in picture.edges}
+    assert arrows == {("x", "exp"), ("exp", "add"), ("y", "add"), ("y", "tanh"), ("tanh", "sqrt"),
+                      ("sqrt", "output 0"), ("add", "output 1")}  # fmt: skip
+
+
+def test_kernels_of_a_large_program_are_drawn_closed():
+    a = dlc.input("a", ("N",))
+    body = dlc.graph([a], [ops.tanh(ops.exp(ops.sin(a)))])
+    x = h = dlc.input("x", ("N",))
+    for _ in range(5):
+        h = ops.sum(FUSED(h, body=body)) * x
+    text = to_dot(graph_of([x], [h]), kernels=True, max_boxes=20)
+    assert "each fused kernel is drawn as one box; max_boxes=80 opens them" in text
+    assert "fused\\nbody:\\n· sin\\n· exp\\n· tanh\\nkernel 4" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kernels": True}, "pass the program"),
+        ({"kernels": True, "depth": 1}, "leave out one"),
+        ({"max_boxes": 0}, "max_boxes=0"),
+    ],
+)
+def test_options_that_do_not_fit(options, words):
+    x = dlc.input("x", ("N",))
+    graph = graph_of([x], [ops.exp(x)])
+    if "depth" in options:
+        graph = dlc.compile(graph, backend="reference")
+    with pytest.raises(AttributeValueError, match=words):
+        to_dot(graph, **options)
+
+
+def test_long_chains_without_modules_are_folded_and_the_picture_says_so():
+    x = h = dlc.input("x", ("N",))
+    for _ in range(200):
+        h = ops.tanh(ops.exp(h))
+    picture = fold(picture_of(graph_of([x], [h]), "forward"), None)
+    assert len(picture.vertices) == 3
+    assert picture.notes == ("3 of 402 boxes are drawn; max_boxes=402 draws more", "chains of ops are drawn as one box")
+    assert len(fold(picture_of(graph_of([x], [h]), "forward"), None, 402).vertices) == 402
+
+
+def test_what_cannot_be_folded_says_how_to_draw_less():
+    x = dlc.input("x", ("N",))
+    total = x
+    for i in range(150):
+        total = total + ops.exp(x * i)
+    picture = fold(picture_of(graph_of([x], [total]), "forward"), None)
+    assert len(picture.vertices) > NODE_BUDGET
+    assert picture.notes[0].endswith('depth=1 or view="forward" fewer')
+
+
+def test_a_large_network_is_folded_layer_by_layer_with_its_updates_beside():
+    layers = [m for i in range(12) for m in (nn.Linear(4 + i, 5 + i), nn.BatchNorm1d(5 + i), nn.Tanh())]
+    x, y = dlc.input("x", ("N", 4)), dlc.input("y", ("N",), "int64")
+    model = nn.Sequential(*layers)
+    step = dlc.train_step(model, [x, y], nn.functional.cross_entropy(model(x), y), optim.Adam(0.1), backend="reference")
+    picture = fold(picture_of(step.program.graph, "joint"), None)
+    assert len(picture.vertices) <= NODE_BUDGET < len(picture_of(step.program.graph, "joint").vertices)
+    folded = {(v.phase, v.lines[0]) for v in picture.vertices.values() if v.role == "folded"}
+    assert {("forward", "4 · BatchNorm1d"), ("backward", "4 · BatchNorm1d"), ("backward", "3 · Linear")} <= folded
+    fed = [e for e in picture.edges if e.kind == "update"]
+    assert fed and len({e.tail for e in fed}) == len(fed)  # one box of updates a layer
+
+
+def test_forward_values_of_a_backward_picture_stand_in_the_frame_of_their_reader():
+    x = dlc.input("x", ("N", 4))
+    with module_scope("first"):
+        h = ops.tanh(ops.exp(x))
+    with module_scope("second"):
+        y = ops.sin(h * x)
+    graph = graph_of([x], [dlc.grad(y.sum(), x)])
+    text = to_dot(graph, "backward")
+    frames = text.split("subgraph cluster_")[1:]
+    second = next(f for f in frames if 'label="second"' in f)
+    assert 'label="tanh"' in second.split("\n  }")[0]
+    assert sum('label="tanh"' in line for line in text.splitlines()) == 2  # read in both modules

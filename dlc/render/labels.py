@@ -32,6 +32,8 @@ def plain(text: str, limit: int = NAME_LIMIT) -> str:
     """
     if len(text) > 4 * limit:  # cut first, so that a name of a million characters costs nothing
         text = text[: 2 * limit] + text[-2 * limit :]
+    if text.isprintable() and len(text) <= limit:
+        return text
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     if len(shown) <= limit:
         return shown

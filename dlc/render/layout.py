@@ -21,7 +21,9 @@ TIMEOUT = 60.0  # seconds
 FONT_FILE = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
 _SYSTEM_FONTS = ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts")
 _BEYOND_OUR_FONT = "\u2e80"  # East Asian scripts and symbols begin here
-_SETTINGS = {"png": ("dpi=120",)}
+DOTS_PER_INCH = 120
+DOTS_PER_INCH_OF_LARGE = 96  # the time that a PNG takes goes with its area; the smallest text is 12 dots high
+_LARGE = 50_000  # characters of DOT text, about 200 boxes
 _PROGRAM = {"dot": ["dot"], "nop2": ["neato", "-n2"]}  # nop2: positions are given, nothing is laid out
 
 
@@ -32,9 +34,9 @@ class Renderer:
     name: str
     is_system: bool
 
-    def command(self, form: str, engine: str) -> list[str]:
+    def command(self, form: str, engine: str, dots: int = DOTS_PER_INCH) -> list[str]:
         """What to run: DOT comes on standard input, the picture on standard output."""
-        settings = _SETTINGS.get(form, ())
+        settings = [f"dpi={dots}"] if form == "png" else []
         if self.is_system:
             program, *options = _PROGRAM[engine]
             return [shutil.which(program) or program, *options, f"-T{form}", *(f"-G{s}" for s in settings)]
@@ -58,7 +60,7 @@ def draw(dot: str, form: str, *, timeout: float = TIMEOUT, engine: str = "dot") 
         with _environment(dot) as env:
             try:
                 done = subprocess.run(
-                    renderer.command(form, engine),
+                    renderer.command(form, engine, DOTS_PER_INCH if len(dot) < _LARGE else DOTS_PER_INCH_OF_LARGE),
                     input=dot.encode("utf-8"),
                     capture_output=True,
                     timeout=timeout,

@@ -143,6 +143,7 @@ class _Drawer:
         self.opens = opens
         self.opened: dict[tuple[Node, int], tuple[str, Node | None]] = {}  # result of a fused node -> box, or operand
         self.classes: dict[tuple[str, ...], str] = {}
+        self.paths: dict[Node, tuple[str, ...]] = {}
         self.phases = phases_of(graph)
         self.ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
         self.scalars = {node: text for node in graph.nodes if (text := scalar_text(node)) is not None}
@@ -274,15 +275,34 @@ class _Drawer:
     def module(self, node: Node, phase: str) -> tuple[str, ...]:
         """The module path; that of a leaf is what its users in a phase have in common."""
         if node.op.kind is not Kind.LEAF:
-            origin = self.origin(node)
-            if origin is None or not origin.module:
-                return ()
-            path, classes = tuple(plain(part) for part in origin.module.split(".")), origin.classes.split(".")
-            if len(path) == len(classes):
-                self.classes |= {path[: i + 1]: plain(name) for i, name in enumerate(classes) if name}
-            return path
+            if node not in self.paths:
+                self.paths[node] = self.path(node)
+            return self.paths[node]
         if node.op.name in ("input", "ambient"):
             return ()
-        paths = [self.module(u, phase) for u in self.graph.users[node] if self.phases[u] == phase]
-        parts = takewhile(lambda level: len(set(level)) == 1, zip(*paths, strict=False))
-        return tuple(level[0] for level in parts)
+        return _common(self.module(u, phase) for u in self.graph.users[node] if self.phases[u] == phase)
+
+    def path(self, node: Node) -> tuple[str, ...]:
+        """Where a node was written; a part of a sum of gradients, where those come from.
+
+        Such a part was made for a value that is read three times or more, at the first two readers: in the frame of the
+        value's own module it would stretch the frame over theirs.
+        """
+        origin = self.origin(node)
+        own: tuple[str, ...] = ()
+        if origin is not None and origin.module:
+            own, classes = tuple(plain(part) for part in origin.module.split(".")), origin.classes.split(".")
+            if len(own) == len(classes):
+                self.classes |= {own[: i + 1]: plain(name) for i, name in enumerate(classes) if name}
+        around = (node, *self.graph.users[node])
+        if all(n.op.name == "add" and self.phases[n] == "backward" for n in around) and len(around) == 2:
+            sources = [self.paths.get(x, ()) for x in node.inputs]
+            if all(path[: len(own)] != own for path in sources):
+                return _common(sources)
+        return own
+
+
+def _common(paths: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The longest path that all of these begin with."""
+    parts = takewhile(lambda level: len(set(level)) == 1, zip(*paths, strict=False))
+    return tuple(level[0] for level in parts)
