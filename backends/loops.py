@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dlc.backends.axes import Reach, grouped, is_one, merged, reach
-from dlc.backends.contractions import matmul
 from dlc.backends.convolutions import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.backends.emitter import LoopEmitter, Part, put
 from dlc.backends.expressions import combined, constructor, initial, is_sum, literal, plus
+from dlc.backends.matmul import matmul
 from dlc.backends.nests import nest, store
 from dlc.backends.points import points
 from dlc.backends.target import Target

@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from dlc.backends.cpu.prelude import I64, Buffer, DistinctNode, define
+from dlc.backends.cpu.prelude import I8, I64, Buffer, DistinctNode, define
 
 BODY = 48  # multiply-adds in the body of the loop, where all strides are known
 UNROLL = 4  # steps there, at most
@@ -293,6 +293,106 @@ def _transposed(b: Any, rows: list[Value]) -> list[Value]:
     return rows
 
 
+# ---------------------------------------------------------------- rows with zeros around them
+
+
+def copy_row(
+    typingctx: Any, lanes: Any, step: Any, target: Any, target_at: Any, width: Any,
+    source: Any, source_at: Any, first: Any, stop: Any,
+) -> Any:  # fmt: skip
+    """copy_row(lanes, step, target, target_at, width, source, source_at, first, stop)
+
+    ``target[target_at + j] = source[source_at + j * step] if first <= j < stop else 0`` for j < width. Nothing else is
+    touched, so short rows cost as little as one vector. lanes and step are literals; the step is 1 or 2.
+    """
+    shape = _known((lanes, step))
+    if None in shape or not _typed((source, target), (target_at, width, source_at, first, stop)):
+        return None
+
+    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+        _, _, target, target_at, width, source, source_at, first, stop = values
+        function = _row_copy(b.module, target.type, *shape)
+        places = [b.gep(buffer, [at]) for buffer, at in ((target, target_at), (source, source_at))]
+        b.call(function, [*places, width, first, stop])
+        return context.get_dummy_value()
+
+    return types.none(lanes, step, target, target_at, width, source, source_at, first, stop), emit
+
+
+def _row_copy(module: Any, place: Any, lanes: int, step: int) -> Any:
+    """``void(target, source, width, first, stop)`` of a module, made on first use."""
+    assert step in (1, 2)
+    name = f"copy_row_{place.pointee}_{lanes}_{step}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [place, place, I64, I64, I64]), name)
+    function.linkage = "internal"
+    function.attributes.add("nounwind")
+    target, source, width, first, stop = function.args
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    kind = ir.VectorType(place.pointee, lanes)
+    zero = ir.Constant(kind, [0.0] * lanes)
+    # of elements step apart, those between are read too, but none beyond the last
+    bounds = b.mul(first, constant(step)), b.sub(b.mul(stop, constant(step)), constant(step - 1))
+
+    def chunk(j: Value, carried: Sequence[Value]) -> Sequence[Value]:
+        parts = []
+        for part in range(step):
+            at = b.add(b.mul(j, constant(step)), constant(part * lanes))
+            mask = b.and_(
+                b.xor(_below(b, b.sub(bounds[0], at), lanes), ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes)),
+                _below(b, b.sub(bounds[1], at), lanes),
+            )
+            parts.append(_masked(b, "load", vector_place(b, b.gep(source, [at]), lanes), mask, zero))
+        value = parts[0]
+        if step > 1:
+            value = b.shuffle_vector(*parts, ir.Constant(ir.VectorType(I32, lanes), [step * i for i in range(lanes)]))
+        inside = _below(b, b.sub(width, j), lanes)
+        _masked(b, "store", vector_place(b, b.gep(target, [j]), lanes), inside, value)
+        return ()
+
+    loop(b, constant(0), width, lanes, (), chunk)
+    b.ret_void()
+    return function
+
+
+def _below(b: Any, bound: Value, lanes: int) -> Value:
+    """For each lane, whether its number is below an int64, which lies within the range of int32."""
+    kind = ir.VectorType(I32, lanes)
+    return b.icmp_signed("<", ir.Constant(kind, list(range(lanes))), splat(b, b.trunc(bound, I32), lanes))
+
+
+def _masked(b: Any, what: str, place: Value, mask: Value, value: Value) -> Value:
+    """A load where the mask holds, and `value` where not; or a store where it holds."""
+    kind = value.type
+    align, suffix = ir.Constant(I32, _size(kind.element)), f"v{kind.count}f{8 * _size(kind.element)}.p0"
+    if what == "load":
+        takes, args = [place.type, I32, mask.type, kind], [place, align, mask, value]
+        signature = ir.FunctionType(kind, takes)
+    else:
+        takes, args = [kind, place.type, I32, mask.type], [value, place, align, mask]
+        signature = ir.FunctionType(ir.VoidType(), takes)
+    return b.call(cgutils.get_or_insert_function(b.module, signature, f"llvm.masked.{what}.{suffix}"), args)
+
+
+def prefetch(typingctx: Any, buffer: Any, index: Any, write: Any) -> Any:
+    """prefetch(buffer, index, write): bring an element near, to be read or, if `write` (a literal) is 1, written."""
+    (writes,) = _known((write,))
+    if writes is None or not isinstance(buffer, Buffer) or not isinstance(types.unliteral(index), types.Integer):
+        return None
+
+    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        place = b.bitcast(b.gep(values[0], [values[1]]), I8.as_pointer())
+        b.call(function, [place, ir.Constant(I32, writes), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+        return context.get_dummy_value()
+
+    return types.none(buffer, index, write), emit
+
+
 define("multiply", multiply, literals=True)
 define("multiply_runs", multiply_runs, literals=True)
 define("transpose", transpose, literals=True)
+define("prefetch", prefetch, literals=True)
+define("copy_row", copy_row, literals=True)

@@ -1,0 +1,77 @@
+"""Copies of parts of an operand into neighbouring memory, in the order in which a register tile reads them.
+
+`load(at, s)` gives the element of row or column `at` at step `s` of the sum, both from 0 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dlc.backends.emitter import LoopEmitter
+from dlc.backends.expressions import literal
+
+STAGE = 128  # steps that are copied before they are transposed
+
+Load = Callable[[str, str], str]
+
+
+class Panels(NamedTuple):
+    """How columns lie packed: `count` panels of `width` columns, which are whole vectors; `size` apart."""
+
+    count: str
+    width: int
+    lanes: int
+    size: int
+
+
+def by_rows(k: LoopEmitter, into: str, rows: str, pitch: int, steps: str, load: Load) -> None:
+    """``into[r * pitch + s]``: for operands that run along the sum."""
+    with k.loop(rows) as r, k.loop(steps, independent=True) as s:
+        k.line(f"{into}[{k.let(f'{r} * {pitch}')} + {s}] = {load(r, s)}")
+
+
+def by_steps(
+    k: LoopEmitter, dtype: str, into: str, panels: Panels, columns: str, exact: bool, steps: str, load: Load
+) -> None:
+    """``into[panel * size + s * width + j]``: for operands that run along their side.
+
+    There are zeros where the last panel has no columns, unless `exact` says that it has all.
+    """
+    width = panels.width
+
+    def copy(panel: str, s: str, first: str, stop: str, value: Load) -> None:
+        row = k.let(f"{panel} * {panels.size} + {s} * {width}")
+        left = k.let(f"{panel} * {width}")
+        with k.loop(stop, first, independent=True) as j:
+            k.line(f"{into}[{row} + {j}] = {value(k.let(f'{left} + {j}'), s)}")
+
+    full = panels.count if exact else k.let(f"{columns} // {width}")
+    with k.loop(steps) as s:
+        with k.loop(full) as panel:
+            copy(panel, s, "0", str(width), load)
+        if not exact:
+            rest = k.let(f"{columns} - {full} * {width}")
+            with k.block(f"if {rest} > 0:", guard=True):
+                copy(full, s, "0", rest, load)
+                copy(full, s, rest, str(width), lambda j, s: literal(0, dtype))
+
+
+def turned(
+    k: LoopEmitter, dtype: str, into: str, panels: Panels, columns: str, exact: bool, steps: str, load: Load
+) -> None:
+    """What `by_steps` makes, for operands that run along the sum. Writes whole vectors of steps."""
+    width, lanes, pitch = panels.width, panels.lanes, STAGE + panels.lanes
+    stage = k.local(dtype, width * pitch)
+    with k.loop(panels.count) as panel, k.loop(steps, step=str(STAGE)) as first:
+        left, length = k.let(f"{panel} * {width}"), k.let(f"lesser({STAGE}, {steps} - {first})")
+        rows = str(width) if exact else k.let(f"lesser({width}, {columns} - {left})")
+        by_rows(k, stage, rows, pitch, length, lambda j, s: load(k.let(f"{left} + {j}"), k.let(f"{first} + {s}")))
+        if not exact:
+            with k.loop(str(width), rows) as j, k.loop(length, independent=True) as s:
+                k.line(f"{stage}[{k.let(f'{j} * {pitch}')} + {s}] = {literal(0, dtype)}")
+        with k.loop(length, step=str(lanes)) as s:
+            row = k.let(f"{panel} * {panels.size} + ({first} + {s}) * {width}")
+            for j in range(0, width, lanes):
+                source, target = f"{j * pitch} + {s}", f"{row} + {j}"
+                k.line(f"transpose({lanes}, {stage}, {source}, {pitch}, {into}, {target}, {width})")
