@@ -66,11 +66,13 @@ def batch(widths: tuple[int, ...], size: int, seed: int = 0) -> tuple[Array, Arr
     return rng.standard_normal((size, widths[0])).astype(np.float32), rng.integers(0, widths[-1], size)
 
 
-def check_training(widths: tuple[int, ...], make: Callable[[], optim.Optimizer], backend: str) -> Any:
-    """Steps of several batch sizes, one of them twice, beside the reference; gives the step."""
+def check_training(
+    widths: tuple[int, ...], make: Callable[[], optim.Optimizer], backend: str, sizes: tuple[int, ...] = (7, 7, 40, 1)
+) -> Any:
+    """Steps of several batch sizes beside the reference; gives the step."""
     step, model = training(widths, make(), backend)
     reference, expected_model = training(widths, make(), "reference")
-    for size in (7, 7, 40, 1):
+    for size in sizes:
         x, y = batch(widths, size)
         np.testing.assert_allclose(step(x, y), reference(x, y), rtol=1e-5)
         for (path, p), q in zip(model.named_parameters(), expected_model.parameters(), strict=True):
@@ -186,11 +188,37 @@ def test_scans_are_refused_by_name() -> None:
 
 SIMULATION = """
 import test_cuda
-from dlc.backends.cuda.devices import describe
-assert "simulator" in describe()
+from dlc.backends.cuda import devices
+from dlc.backends.cuda.simulated_names import Memory
+assert "simulator" in devices.describe()
 for network, optimizer in (("softmax regression", "sgd"), ("mlp", "adam")):
-    step = test_cuda.check_training(test_cuda.NETWORKS[network], test_cuda.OPTIMISERS[optimizer], "cuda")
+    step = test_cuda.check_training(test_cuda.NETWORKS[network], test_cuda.OPTIMISERS[optimizer], "cuda", (3, 3, 5))
 assert len(step.program._executable.device.launches) > 40
+
+from numba import cuda
+from dlc import compiler
+from dlc.backends.cuda.backend import CudaBackend
+from dlc.backends.cuda.executable import CudaExecutable
+
+class Gpu(devices.Gpu):  # the code for a GPU, on the simulator's arrays and launches
+    def __init__(self):
+        self._memory = Memory()
+        self._cuda, self._names = cuda, {**self._memory.names(), "cuda": cuda}
+
+    def empty(self, nbytes):
+        memory = super().empty(nbytes)
+        self._memory.add(memory._ary, nbytes)
+        return memory
+
+    def address(self, memory):
+        return memory._ary.ctypes.data
+
+class GpuBackend(CudaBackend):
+    def load(self, graph):
+        return CudaExecutable(graph, Gpu())
+
+compiler.BACKENDS["gpu"] = GpuBackend
+test_cuda.check_training((4, 3), test_cuda.OPTIMISERS["adam"], "gpu", (3, 2))
 print("agrees")
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -116,9 +117,15 @@ class Gpu:
         from dlc.backends.cuda.compile import SIGNATURE, defined
 
         kernel = self._cuda.jit(SIGNATURE)(defined(source, self._names))
+        configured: dict[tuple[int, int], Any] = {}
 
         def launch(tasks: int, bases: int, table: int, row: int) -> None:
-            kernel[launch_shape(tasks)](bases, table, row)
+            shape = launch_shape(tasks)
+            if shape not in configured:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # Numba warns of small grids, which small graphs ask for
+                    configured[shape] = kernel[shape]
+            configured[shape](bases, table, row)
 
         return launch
 
