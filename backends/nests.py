@@ -48,9 +48,10 @@ class nest:
                 loop.__exit__(None, None, None)  # type: ignore[attr-defined]
 
 
-def store(k: LoopEmitter, outputs: Sequence[Node], targets: Sequence[str], index: Sequence[str]) -> None:
-    """Compute the outputs' elements at an index, then store them."""
-    values = [k.element(n, index) for n in outputs]
-    places = [f"{target}[{k.flat(index, n.shape)}]" for n, target in zip(outputs, targets, strict=True)]
+def store(k: LoopEmitter, outputs: Sequence[Node], targets: Sequence[str], *indices: Sequence[str]) -> None:
+    """Compute the outputs' elements, each at its index or all at one, then store them."""
+    each = indices if len(indices) == len(outputs) else indices * len(outputs)
+    values = [k.element(n, index) for n, index in zip(outputs, each, strict=True)]
+    places = [f"{t}[{k.flat(i, n.shape)}]" for n, t, i in zip(outputs, targets, each, strict=True)]
     for place, value in zip(places, values, strict=True):
         k.line(f"{place} = {value}")

@@ -16,6 +16,7 @@ from dlc.dims import Shape, product
 from dlc.errors import UnsupportedError
 from dlc.ir import Node
 from dlc.ops.definition import Kind
+from dlc.passes.index_places import body_loops, root_place
 
 
 def points(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
@@ -31,9 +32,8 @@ def points(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequenc
     heavy = next((n for n in nodes if n.op.kind is Kind.CONTRACT), None)
     if heavy is not None and heavy.op.name not in POINT_PRODUCTS:
         raise UnsupportedError(f"one task an element has no code for {heavy.op.name}")
-    if any(n.shape != shape for n in outputs):
-        raise UnsupportedError(f"one kernel's results have one shape, not {', '.join(str(n.shape) for n in outputs)}")
-    walks = [tuple([None if is_one(d) else a for a, d in enumerate(shape)])] * len(outputs)
+    places = body_loops(body)[1] if body is not None and len(outputs) > 1 else (root_place(shape),)
+    walks = [tuple([t if isinstance(t, int) else None for t in place]) for place in places]
     found = merged(reach(n, k.leaves, walk) for n, walk in zip(outputs, walks, strict=True))
     found.operands.append(tuple(axes))  # the results themselves, row-major
     shared = _shared_axes(nodes, outputs, walks, axes)
@@ -44,7 +44,11 @@ def points(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequenc
         with nest(k, row, inner, shape) as place:
             if heavy is not None:
                 k.provide(heavy, place, POINT_PRODUCTS[heavy.op.name](k, heavy, place))
-            store(k, outputs, targets, place)
+            whole = [i for i, n in enumerate(outputs) if n.shape == shape]
+            store(k, [outputs[i] for i in whole], [targets[i] for i in whole], place)
+        once = [i for i in range(len(outputs)) if i not in whole]
+        indices = [["0" if a is None else row[a] for a in walks[i]] for i in once]
+        store(k, [outputs[i] for i in once], [targets[i] for i in once], *indices)
 
 
 def _index(k: LoopEmitter, task: str, groups: Sequence[Sequence[int]], shape: Shape) -> list[str]:

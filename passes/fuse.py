@@ -47,9 +47,8 @@ def _fuse(graph: Graph, done: dict[Graph, Graph]) -> Graph:
     extra = {result for group in groups.values() for result in group.results[1:]}
     new: dict[Node, Node] = {}
     origins: dict[Node, tuple[Origin, ...]] = {}
-    needed = _outside(graph, groups)
-    for node in graph.nodes:
-        if node not in needed or node in extra:
+    for node in _operands_first(graph, groups):
+        if node in extra:
             continue
         group = groups.get(node)
         operands, body = build_body(group.results, group.members) if group is not None else ((), None)
@@ -71,23 +70,23 @@ def _fuse(graph: Graph, done: dict[Graph, Graph]) -> Graph:
     return done[graph]
 
 
-def _outside(graph: Graph, groups: dict[Node, Group]) -> set[Node]:
-    """The nodes that still exist beside the groups' members."""
+def _operands_first(graph: Graph, groups: dict[Node, Group]) -> list[Node]:
+    """The nodes that still exist beside the groups' members, what they need first."""
     owners = {result: group for group in groups.values() for result in group.results}
-    needed: set[Node] = set(graph.inputs) | {state for state, _ in graph.updates}
-    stack = [*graph.roots]
+    order: dict[Node, None] = dict.fromkeys([*graph.inputs, *(state for state, _ in graph.updates)])
+    stack: list[Node | None] = [*reversed(graph.roots)]
     while stack:
         node = stack.pop()
-        if node in needed:
+        if node is None:  # below this mark lies a node whose operands are all in `order`
+            order[stack.pop()] = None  # type: ignore[index]
             continue
-        needed.add(node)
         group = owners.get(node)
-        if group is None:
-            stack.extend(node.inputs)
-        else:
-            stack.append(group.root)
-            stack.extend([x for n in group.members for x in n.inputs if x not in group.members])
-    return needed
+        node = group.root if group is not None else node
+        if node in order:
+            continue
+        needs = node.inputs if group is None else [x for n in group.members for x in n.inputs if x not in group.members]
+        stack += (node, None, *[x for x in reversed(needs) if x not in order])
+    return list(order)
 
 
 def _with_fused_bodies(node: Node, done: dict[Graph, Graph]) -> Node:

@@ -1,37 +1,54 @@
 """What shares a kernel, and what does not and why.
 
-Nodes are visited users first. A node joins the group of its users when they all lie in one group, so a group has one
-result that others read, and no cycle can arise; a result that is besides an output or a new state value, and that is
-read in its group alone, becomes a further result (the optimiser's p, m and v in one kernel). Views, and cheap ops on
-one full operand that lies in memory anyway, are copied into every group that reads them. Nothing expensive is computed
-twice: a node that a group would evaluate more often than once for each of its elements stays outside. What stays
-outside, and why, is recorded.
+Nodes are visited users first. A node joins the group of its users when they all lie in one group. One that others read
+too, or that is an output or a new state value, becomes a further result of a group that computes it anyway, an element
+at each point or one a row (the optimiser's p, m and v; batch norm's result, mean and deviation), unless some reader has
+to run before that group. Views, and cheap ops on one full operand that lies in memory anyway, are copied into every
+group that reads them.
+
+Nothing expensive is computed twice: a node that a group would evaluate more often than once for each of its elements
+stays outside. The exception is what several loops along one row read and what little work leads to, as softmax's
+exponential: each loop computes it anew, since to store it and load it again takes longer where rows are in memory
+(softmax of 8192 x 2048 floats: 27 ms, not 38). What stays outside, and why, is recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from dlc.ir import Graph, Node
 from dlc.ops.definition import Kind
 from dlc.ops.fused import HEAVY
 from dlc.passes.fused_bodies import is_inline_constant
+from dlc.passes.groups import (
+    ALIASES,
+    COMPUTED,
+    MAX_AGAIN,
+    MAX_COPIES,
+    MAX_EXPENSIVE,
+    MAX_MEMBERS,
+    MAX_PLACES,
+    MAX_RESULTS,
+    MAX_ROW_REDUCTIONS,
+    Group,
+    Member,
+)
 from dlc.passes.index_places import (
     READ_ONCE,
     Place,
+    is_row,
     is_row_reduction,
     is_unit_reshape,
     is_walked,
     place_below,
     repeats,
     root_place,
+    rows_above,
+    walked_axes,
 )
-
-MAX_MEMBERS = 64  # nodes in one kernel: beyond it code grows and nothing is gained
-MAX_ROW_REDUCTIONS = 4  # a layer's norm and softmax; more would join layers, which are better compiled once each
-MAX_PLACES = 4  # indices that are told apart
-MAX_COPIES = 4  # copied ops in a row, so that copying stays linear in the size of the graph
+from dlc.passes.kernel_order import KernelOrder
+from dlc.passes.siblings import join_siblings
 
 # fmt: off
 CHEAP = frozenset((
@@ -41,8 +58,6 @@ CHEAP = frozenset((
 ))
 # fmt: on
 ROOTS_ONLY = frozenset(("fold", "concat"))  # index ops whose code is too large to be inlined
-ALIASES = frozenset(("reshape", "stop_gradient"))  # other names for the bytes of their operand
-COMPUTED = (Kind.ELEMENTWISE, Kind.VIEW, Kind.INDEX, *HEAVY)
 
 
 @dataclass(frozen=True)
@@ -57,30 +72,6 @@ class FusionNote:
         return f"{self.producer!r} -> {self.consumer!r}: {self.reason}"
 
 
-@dataclass
-class Member:
-    """How a group evaluates one of its nodes."""
-
-    places: tuple[Place, ...]  # the indices at which it is evaluated
-    repeated: bool = False  # more than once for each element
-    copies: int = 0  # copied ops in a row up to here
-
-
-@dataclass(eq=False)
-class Group:
-    """Nodes that become one kernel. `results` starts with the root, whose shape is the domain of a map."""
-
-    root: Node
-    whole: tuple[Place, ...]  # where the root is evaluated: at every index of the domain
-    results: list[Node] = field(default_factory=list)
-    members: dict[Node, Member] = field(default_factory=dict)
-    places: dict[Node, Place] = field(default_factory=dict)  # of reductions, for the loops inside them
-    heavy: Node | None = None
-    by_rows: bool = True  # every reduction so far runs along rows of the domain
-    regular: bool = True  # every member so far is elementwise, at an index that the loops name
-    fails: bool = False
-
-
 class Grouping:
     """One sweep over a graph, users first, that decides which nodes share a kernel."""
 
@@ -88,12 +79,15 @@ class Grouping:
         self.graph = graph
         self.users = graph.users
         self.roots = set(graph.roots)
+        self.order = KernelOrder()
+        self.units: dict[Node, int] = {}  # the numbers of kernels that are no groups
         self.homes: dict[Node, list[Group]] = {}  # the groups that evaluate a node
         self.by_root: dict[Node, Group] = {}
         self.refused: dict[Node, str] = {}
         for node in reversed(graph.nodes):
             if node.op.kind is not Kind.LEAF:
                 self._visit(node)
+        join_siblings(self)
         for group in self.by_root.values():
             _eject_outer_aliases(group)
 
@@ -116,10 +110,28 @@ class Grouping:
             return
         self.refused[node] = reason
         if node.op.kind in COMPUTED and node.op.name not in ALIASES:
-            group = self.by_root[node] = Group(node, (root_place(node.shape),))
+            rows = rows_above(node, _is_computed) if node.op.kind is Kind.ELEMENTWISE else ()
+            group = self.by_root[node] = Group(node, (root_place(node.shape),), order=walked_axes(node.shape, rows))
             self._add(node, group, Member(group.whole))
             group.results = [node]
+            group.unit = self.order.add(self.readers(node))
             self.homes[node] = [group]
+        elif not _is_other_name(node):
+            self.units[node] = self.order.add(self.readers(node))
+
+    def readers(self, node: Node) -> list[int]:
+        """The numbers of the kernels that read `node`, under any name."""
+        found: dict[int, None] = {}
+        stack = [node]
+        while stack:
+            for user in self.users[stack.pop()]:
+                if homes := self.homes.get(user):
+                    found.update(dict.fromkeys([home.unit for home in homes]))
+                elif _is_other_name(user):
+                    stack.append(user)
+                else:
+                    found[self.units[user]] = None
+        return list(found)
 
     def _join(self, node: Node) -> str | None:
         """Put `node` into its users' groups, or say why not."""
@@ -133,17 +145,17 @@ class Grouping:
         if node.op.name in ALIASES and not _is_index_map(node):
             return "it is another name for the bytes of its operand"
         targets: dict[Group, None] = {}
+        reason = "it is a result of the program" if node in self.roots else None
         for user in users:
-            homes = self.homes.get(user)
+            homes = self.homes.get(user, ())
+            targets.update(dict.fromkeys(homes))
             if not homes:
-                return f"{user.op.name} has a kernel of its own"
-            for home in homes:
-                targets[home] = None
+                reason = reason or f"{user.op.name} has a kernel of its own"
         copied = len(targets) > 1
-        if copied and not self._may_be_copied(node):
-            return f"{len(targets)} kernels read it"
-        if node in self.roots and (copied or not self._may_be_result(node, next(iter(targets)))):
-            return "it is a result of the program"
+        if copied and not reason and not self._may_be_copied(node):
+            reason = f"{len(targets)} kernels read it"
+        if reason:
+            return reason if not self._becomes_result(node, targets) else None
         members = []
         for group in targets:
             member = self._member(node, group, copied)
@@ -155,12 +167,31 @@ class Grouping:
         self.homes[node] = list(targets)
         return None
 
+    def _becomes_result(self, node: Node, targets: Iterable[Group]) -> bool:
+        """Make `node` a further result of a group that reads it, if one can compute and store it on its way."""
+        for group in targets:
+            others = [unit for unit in self.readers(node) if unit != group.unit]
+            if not self.order.may_feed(group.unit, others):
+                continue
+            member = self._member(node, group, copied=False)
+            if not isinstance(member, str) and self._may_be_result(node, member, group):
+                self._add(node, group, member)
+                if tokens := _row_of(member, group):
+                    group.rows = tokens
+                group.results.append(node)
+                self.order.feed(group.unit, others)
+                self.homes[node] = [group]
+                return True
+        return False
+
     def _may_be_copied(self, node: Node) -> bool:
         """Whether each reader may compute `node` anew: it is cheap, and what it reads lies in memory anyway."""
         if node.op.kind is Kind.VIEW:
             return True
+        if node.op.name == "divide" and not self._is_near_memory(node):
+            return False
         for _ in range(MAX_COPIES):
-            if node.op.name not in CHEAP or not _is_unary(node):
+            if (node.op.name not in CHEAP and node.op.name != "divide") or not _is_unary(node):
                 return False
             below = [x for x in node.inputs if x.shape == node.shape and not is_inline_constant(x)]
             if not below or below[0].op.kind is Kind.LEAF or len(self.users[below[0]]) > 1 or below[0] in self.roots:
@@ -168,14 +199,31 @@ class Grouping:
             (node,) = below
         return False
 
-    def _may_be_result(self, node: Node, group: Group) -> bool:
-        """Whether `node`, an output or new state value, may be a further result of the one group that reads it."""
-        return (
-            group.by_rows
-            and node.op.kind is Kind.ELEMENTWISE
-            and node.shape == group.root.shape
-            and all(_places_below(u, group, node) == group.whole for u in self.users[node])
-        )
+    def _may_be_result(self, node: Node, member: Member, group: Group) -> bool:
+        """Whether a group may store `node`: at each point, or once a row."""
+        if not group.by_rows or len(group.results) >= MAX_RESULTS:
+            return False
+        if node.op.kind not in (Kind.ELEMENTWISE, Kind.REDUCE):
+            return False
+        if node not in self.roots and self._ends_contraction(node):
+            return False
+        if node.shape == group.root.shape:
+            return group.whole[0] in member.places
+        tokens = _row_of(member, group)
+        return bool(tokens) and group.rows in (None, tokens)
+
+    def _ends_contraction(self, node: Node) -> bool:
+        """Whether a contraction can take in `node` as its epilogue, and so store it in place of its own result."""
+        stack = [node]
+        for _ in range(MAX_COPIES * 2):
+            if not stack:
+                return False
+            x = stack.pop()
+            if x.op.kind is Kind.CONTRACT:
+                return True
+            if x.op.kind is Kind.ELEMENTWISE:
+                stack += [y for y in x.inputs if y.shape == node.shape and len(self.users[y]) == 1]
+        return False
 
     def _member(self, node: Node, group: Group, copied: bool) -> Member | str:
         """How `group` would evaluate `node`; the reason where it must not."""
@@ -191,18 +239,32 @@ class Grouping:
             return _with_heavy(node, group, places, repeated)
         if repeated and node.op.kind is not Kind.VIEW and not (node.op.name in CHEAP and _is_unary(node)):
             return "the kernel would compute it more than once"
-        if len(places) > 1 and not self._may_be_computed_again(node, group):
+        if len(places) > 1 and not self.may_be_computed_again(node, group):
             return "the kernel would compute it more than once"
         copies = max([group.members[u].copies for u in inside], default=0) + (1 if copied else 0)
         if copies > MAX_COPIES:
             return "a chain of copied ops ends here"
         return Member(places, repeated, copies)
 
-    def _may_be_computed_again(self, node: Node, group: Group) -> bool:
+    def may_be_computed_again(self, node: Node, group: Group) -> bool:
         """Whether a kernel may compute `node` anew in each of several loops along a row."""
         if node.op.kind is Kind.VIEW or (node.op.name in CHEAP and _is_unary(node)):
             return True
-        return group.by_rows and node.op.kind is Kind.ELEMENTWISE
+        return group.by_rows and node.op.kind is Kind.ELEMENTWISE and self._is_near_memory(node)
+
+    def _is_near_memory(self, node: Node) -> bool:
+        """Whether little work leads to `node` from what lies in memory: few ops, and fewer that are expensive."""
+        stack, seen, expensive = [node], {node}, 0
+        while stack:
+            x = stack.pop()
+            expensive += x.op.name not in CHEAP and x.op.kind is Kind.ELEMENTWISE
+            if expensive > MAX_EXPENSIVE or len(seen) > MAX_AGAIN:
+                return False
+            below = [y for y in x.inputs if y.shape == x.shape and y not in seen and y.op.kind in COMPUTED]
+            below = [y for y in below if y.op.kind not in HEAVY and not is_inline_constant(y)]
+            seen.update(below)
+            stack += below
+        return True
 
     def _refused_by(self, inside: Sequence[Node], node: Node, group: Group) -> str | None:
         """Why one of the users of `node` in a group cannot have it computed on the spot."""
@@ -220,14 +282,12 @@ class Grouping:
     def _add(self, node: Node, group: Group, member: Member) -> None:
         if node.op.kind in HEAVY:
             group.heavy = group.heavy or node
-            group.by_rows = group.by_rows and is_row_reduction(node, member.places[0], group.root.shape)
+            group.by_rows = group.by_rows and is_row_reduction(node, member.places[0], group.order)
             group.places[node] = member.places[0]
         elif node.op.kind is not Kind.ELEMENTWISE and node.op.name not in ALIASES:
             group.regular = False
         group.members[node] = member
         group.fails = group.fails or node.op.can_fail
-        if node in self.roots:
-            group.results.append(node)
 
 
 def _places_below(user: Node, group: Group, node: Node) -> tuple[Place, ...]:
@@ -246,7 +306,7 @@ def _places_in(node: Node, group: Group, inside: Sequence[Node]) -> tuple[tuple[
         for place in _places_below(user, group, node):
             found[place] = None
             repeated |= not is_walked(place) and group.members[user].repeated
-            repeated |= repeats(user, node, place, group.places, group.root.shape)
+            repeated |= repeats(user, node, place, group.places, group.order)
     return tuple(found)[:MAX_PLACES], repeated or len(found) > MAX_PLACES
 
 
@@ -254,7 +314,9 @@ def _with_heavy(node: Node, group: Group, places: tuple[Place, ...], repeated: b
     """Whether a group may be built around a reduction or contraction: as an epilogue of it, or row by row."""
     place = places[0]
     rows = sum(n.op.kind is Kind.REDUCE for n in group.places)
-    if not repeated and rows < MAX_ROW_REDUCTIONS and group.by_rows and is_row_reduction(node, place, group.root.shape):
+    by_rows = group.by_rows and is_row_reduction(node, place, group.order)
+    updates = len(group.results) > 1 and place == group.whole[0]
+    if by_rows and not repeated and not updates and rows < MAX_ROW_REDUCTIONS:
         return Member(places)
     if group.heavy is not None:
         return f"the kernel is built around {group.heavy.op.name} already"
@@ -265,6 +327,25 @@ def _with_heavy(node: Node, group: Group, places: tuple[Place, ...], repeated: b
     if not group.regular:
         return "what follows it in a kernel is elementwise"
     return Member(places)
+
+
+def _row_of(member: Member, group: Group) -> frozenset[int] | None:
+    """The axes that name a row, where a group evaluates a member once a row and nowhere else."""
+    (place, *others) = member.places
+    if others or not is_row(place, group.order):
+        return None
+    tokens = frozenset(t for t in place if isinstance(t, int))
+    return tokens if len(tokens) < len(group.order) else None
+
+
+def _is_computed(node: Node) -> bool:
+    """Whether a group may evaluate `node` on its way to something else."""
+    return node.op.kind in COMPUTED and node.op.kind is not Kind.CONTRACT and node.op.name not in ROOTS_ONLY
+
+
+def _is_other_name(node: Node) -> bool:
+    """Whether `node`, outside of all groups, is another name for bytes of its operand."""
+    return node.op.kind is Kind.ITEM or node.op.name in ALIASES
 
 
 def _is_index_map(node: Node) -> bool:

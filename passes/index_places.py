@@ -2,20 +2,23 @@
 
 A place is a tuple of tokens, one an axis: a number is the loop over that axis of the kernel's domain, a pair an inner
 loop of a reduction, UNIT stands for index 0, and any other object for an index that is computed in some other way.
-Loops are nested in the order of the axes, and a value is computed in the outermost loop that knows its index; so it is
-computed once for each element exactly if its place names every loop down to the innermost that it names at all.
+Loops are nested in the order of the axes, but those along which reductions run come last. A value is computed in the
+outermost loop that knows its index; so it is computed once for each element exactly if its place names every loop down
+to the innermost that it names at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from dlc.dims import DimLike, Shape
-from dlc.ir import Node, TensorType
+from dlc.ir import Graph, Node, TensorType
 from dlc.ops.definition import Kind
 
 UNIT = None
+LOOK_AHEAD = 64  # nodes between a kernel's result and a reduction that it needs, so that time stays linear
 Token: TypeAlias = "int | tuple[Node, int] | object | None"
 Place: TypeAlias = tuple[Token, ...]
 
@@ -65,8 +68,9 @@ def is_walked(place: Place) -> bool:
     return all(token is UNIT or isinstance(token, (int, tuple)) for token in place)
 
 
-def repeats(user: Node, node: Node, place: Place, places: Mapping[Node, Place], domain: Shape) -> bool:
-    """Whether reading `node` at `place` for `user` computes elements of it more often than once."""
+def repeats(user: Node, node: Node, place: Place, places: Mapping[Node, Place], order: Sequence[int]) -> bool:
+    """Whether reading `node` at `place` for `user` computes elements of it more often than once, in loops over the
+    domain's axes in this order."""
     tokens = [t for t in place if t is not UNIT]
     if user.op.name == "windows" or (user.op.kind is Kind.INDEX and user.op.name not in READ_ONCE):
         return True
@@ -76,7 +80,7 @@ def repeats(user: Node, node: Node, place: Place, places: Mapping[Node, Place], 
     needed: set[Token] = set()
     for token in tokens:
         if isinstance(token, int):
-            needed.update(axis for axis in range(token) if not is_unit(domain[axis]))
+            needed.update(order[: order.index(token)])
         elif isinstance(token, tuple):
             reduction, axis = token
             needed.update(t for t in places[reduction] if t is not UNIT)
@@ -85,16 +89,85 @@ def repeats(user: Node, node: Node, place: Place, places: Mapping[Node, Place], 
     return not needed <= known
 
 
-def is_row_reduction(node: Node, place: Place, domain: Shape) -> bool:
-    """Whether `node` reduces the last axes of its operand, once for each step of the kernel's outer loops.
+def is_row_reduction(node: Node, place: Place, order: Sequence[int]) -> bool:
+    """Whether `node` is computed once for each step of the kernel's outer loops, by loops of which the innermost runs
+    along memory.
 
-    Such a reduction runs inside the kernel's loops over rows, before the loop along the row.
+    Such a reduction runs inside the kernel's loops over rows, before the loop along the row. A row is all that shares
+    an index of the outer loops: of batch norm, a channel.
     """
-    if node.op.kind is not Kind.REDUCE:
-        return False
-    rank = len(node.inputs[0].shape)
+    return node.op.kind is Kind.REDUCE and is_row(place, order) and runs_along_memory(node)
+
+
+def is_row(place: Place, order: Sequence[int]) -> bool:
+    """Whether a place names some of the outer loops and no other."""
     tokens = [t for t in place if t is not UNIT]
-    if not tokens or tuple(node.attrs["axes"]) != tuple(range(rank - len(node.attrs["axes"]), rank)):
-        return False
-    walked = [axis for axis, d in enumerate(domain) if not is_unit(d)]
-    return tokens == walked[: len(tokens)]
+    return bool(tokens) and len(tokens) <= len(order) and set(tokens) == set(order[: len(tokens)])
+
+
+def runs_along_memory(node: Node) -> bool:
+    """Whether a reduction's operand, were it in memory, would be reduced along its innermost axis."""
+    long = [a for a, d in enumerate(node.inputs[0].shape) if not is_unit(d)]
+    return bool(long) and long[-1] in node.attrs["axes"]
+
+
+def walked_axes(shape: Shape, rows: Sequence[int] = ()) -> tuple[int, ...]:
+    """The order of the loops over a domain: its axes longer than 1, `rows` first."""
+    return (*sorted(rows), *(a for a, d in enumerate(shape) if not is_unit(d) and a not in rows))
+
+
+def rows_above(root: Node, is_inside: Callable[[Node], bool]) -> tuple[int, ...]:
+    """The axes of `root` that name a row, if a reduction that it needs is computed once a row; () where none is."""
+    for node, place in _places(root, is_inside, LOOK_AHEAD):
+        if node.op.kind is Kind.REDUCE and node.inputs[0].shape == root.shape and runs_along_memory(node):
+            tokens = [t for t in place if isinstance(t, int)]
+            if tokens and is_walked(place) and len(tokens) < len(walked_axes(root.shape)):
+                return tuple(sorted(tokens))
+    return ()
+
+
+@lru_cache(maxsize=4096)
+def body_loops(body: Graph) -> tuple[tuple[int, ...], tuple[Place, ...]]:
+    """Of a body that is a map over the shape of its first output: the axes that name a row, () where there is none that
+    anything is computed once for, and the place of each output."""
+    root = body.outputs[0]
+    found: dict[Node, Place] = {}
+    for node, place in _places(root, lambda n: n.op.kind is not Kind.LEAF, None):
+        if all(t is UNIT or isinstance(t, int) for t in place):
+            found.setdefault(node, place)
+    places = tuple([found.get(n) or _place_by_reduction(n, root.shape) for n in body.outputs])
+    for place in places:
+        rows = tuple(sorted(t for t in place if isinstance(t, int)))
+        if 0 < len(rows) < len(walked_axes(root.shape)):
+            return rows, places
+    return rows_above(root, lambda n: n.op.kind is not Kind.LEAF), places
+
+
+def _place_by_reduction(node: Node, domain: Shape) -> Place:
+    """The place of an output that the first one does not need: what a reduction over the domain keeps."""
+    if node.shape == domain:
+        return root_place(domain)
+    stack = [node]
+    while stack:
+        x = stack.pop()
+        if x.op.kind is Kind.REDUCE and x.inputs[0].shape == domain and x.shape == node.shape:
+            kept = [a for a in range(len(domain)) if a not in x.attrs["axes"]]
+            return tuple([UNIT if is_unit(domain[a]) else a for a in kept])
+        stack.extend(y for y in reversed(x.inputs) if y.shape == node.shape)
+    raise AssertionError(f"{node!r} is computed at no place of a domain {domain}")
+
+
+def _places(root: Node, is_inside: Callable[[Node], bool], most: int | None) -> Iterator[tuple[Node, Place]]:
+    """Nodes and places that evaluating `root` at its own place leads to, as far as `is_inside`, at most so many."""
+    stack = [(root, root_place(root.shape))]
+    seen = set(stack)
+    while stack and (most is None or len(seen) <= most):
+        node, place = stack.pop()
+        yield node, place
+        if not is_walked(place):
+            continue
+        for x in reversed(node.inputs):
+            below = place_below(node, place, x)
+            if is_inside(x) and is_walked(below) and (x, below) not in seen:
+                seen.add((x, below))
+                stack.append((x, below))

@@ -307,7 +307,7 @@ def test_equal_layers_compile_one_kernel() -> None:
 
     few, many = program(6), program(60)
     assert {k.source for k in few.kernels} == {k.source for k in many.kernels}
-    assert len(many.plan.kernels) >= 60
+    assert len(many.plan.kernels) >= 30  # a sum along rows joins the kernel that makes them
 
 
 def test_a_second_process_compiles_nothing_and_does_not_import_numba(tmp_path: Any) -> None:
