@@ -376,7 +376,7 @@ def example():
         (x.node, i.node),
         (total.node,),
         ((state_node(w), (wt * 2.0).node),),
-        {total.node: (Origin("model.py", 3, "0.conv", "forward"),)},
+        {total.node: (Origin("model.py", 3, "0.conv", "forward", "Block.Conv2d"),)},
     )
 
 
@@ -387,9 +387,23 @@ def test_json_round_trip():
     assert again.same_structure(graph)
     assert [n.leaf.name for n in again.inputs] == ["x", "i"] and again.inputs[0] is not graph.inputs[0]
     assert again.where(again.outputs[0]) == graph.where(graph.outputs[0])
+    assert again.origins[again.outputs[0]] == graph.origins[graph.outputs[0]]
     assert again.ambients == graph.ambients
     assert graph_to_json(again) == text == graph_to_json(graph)
     assert again.states[0].leaf.value.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_json_without_the_classes_of_modules_is_read():
+    record = json.loads(graph_to_json(example()))
+    for places in record["origins"].values():
+        for place in places:
+            assert place.pop() == "Block.Conv2d"
+    again = graph_from_json(json.dumps(record))
+    assert again.origins[again.outputs[0]] == (Origin("model.py", 3, "0.conv", "forward"),)
+    for wrong in (["", 3, "", "forward", 7], ["", 3, "", "forward", "A", "B"], ["", 3, "", "sideways", "A"]):
+        record["origins"] = {"0": [wrong]}
+        with pytest.raises(FileFormatError, match="is not a place"):
+            graph_from_json(json.dumps(record))
 
 
 def test_json_stores_values_when_asked():

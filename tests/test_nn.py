@@ -539,3 +539,21 @@ def test_summary_counts_the_turns_of_a_scan() -> None:
     table = dlc.summary(dlc.trace(nn.LSTM(3, 4), dlc.input("x", ("T", "N", 3))))
     assert table.parameters == 4 * 4 * (3 + 4 + 2)
     assert str(table.multiply_adds) == f"{16 * 3 + 16 * 4}*N*T"
+
+
+def test_nodes_know_the_classes_along_their_path() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            self.parts = [nn.Linear(3, 3), nn.Sequential(nn.Tanh())]
+
+        def forward(self, x: Any) -> Any:
+            return self.parts[1](self.parts[0](x))
+
+    graph = dlc.trace(nn.Sequential(Pair()), dlc.input("x", ("N", 3)))
+    (tanh,) = [n for n in graph.nodes if n.op.name == "tanh"]
+    (origin,) = graph.origins[tanh]
+    assert (origin.module, origin.classes) == ("0.parts.1.0", "Pair..Sequential.Tanh")
+    with dlc.provenance.module_scope("outer"):
+        inside = dlc.trace(Pair(), dlc.input("x", ("N", 3)))
+    (tanh,) = [n for n in inside.nodes if n.op.name == "tanh"]
+    assert inside.origins[tanh][0][2:] == ("outer.parts.1.0", "forward", "..Sequential.Tanh")
