@@ -3,8 +3,8 @@
     python -m pip install -e '.[bench]'
     python -m benchmarks [NAME ...] [--quick] [--write]
 
-NAME is a group (steps, gemm, rows, adam, conv) or a part of a case's name. A library that is not installed is left out
-and said to be. torch.compile needs a C++ compiler. With --write the tables and a plot go into docs/.
+NAME is a group (steps, gemm, oblong, rows, adam, conv) or a part of a case's name. A library that is not installed is
+left out and said to be. torch.compile needs a C++ compiler. With --write the tables and a plot go into docs/.
 """
 
 from __future__ import annotations

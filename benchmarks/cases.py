@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from shutil import which
 from typing import Any
 
-from benchmarks.timing import Run, Times, race, turn
+from benchmarks.timing import Run, Times, race
 
 DLC, TORCH, COMPILED, JAX = "dlc", "torch", "torch.compile", "jax"
+TRIALS = 5  # rounds in which the modes of one side race each other
 SIDES = (DLC, TORCH, COMPILED, JAX)
 
 Maker = Callable[[], Run]
@@ -62,8 +63,8 @@ def unavailable(side: str) -> str | None:
 
 
 def measure(case: Case, rounds: int, seconds: float) -> Outcome:
-    """Try every mode of every side, then race the best ones."""
-    outcome = Outcome(case)
+    """Race the modes of each side for a few rounds, then the best ones of all sides."""
+    outcome = Outcome(replace(case, sides={side: {} for side in case.sides}, error=_no_error))  # the data may be large
     runs: dict[str, Run] = {}
     for side in SIDES:
         modes = case.sides.get(side, {})
@@ -71,11 +72,26 @@ def measure(case: Case, rounds: int, seconds: float) -> Outcome:
         if reason is not None:
             outcome.missing[side] = reason
             continue
-        tried = [(tried_for(run), mode, run, error) for mode, run, error in _made(case, modes, outcome, side)]
-        if tried:
-            _, outcome.modes[side], runs[side], outcome.errors[side] = min(tried, key=lambda t: t[0])
+        made = {mode: (run, error) for mode, run, error in _made(case, modes, outcome, side)}
+        if made:
+            mode = _quickest({mode: run for mode, (run, _) in made.items()}, seconds)
+            outcome.modes[side], (runs[side], outcome.errors[side]) = mode, made[mode]
     outcome.times = race(runs, rounds, seconds)
     return outcome
+
+
+def _quickest(modes: Mapping[str, Run], seconds: float) -> str:
+    """The mode whose best call is the shortest. All are warm afterwards."""
+    for run in modes.values():
+        run()
+    if len(modes) == 1:
+        return next(iter(modes))
+    times = race(modes, TRIALS, seconds)
+    return min(modes, key=lambda mode: times[mode].best)
+
+
+def _no_error(run: Run) -> float:
+    raise RuntimeError("a case that was measured has no data any more")
 
 
 def _made(case: Case, modes: Mapping[str, Maker], outcome: Outcome, side: str) -> Iterator[tuple[str, Run, float]]:
@@ -89,12 +105,6 @@ def _made(case: Case, modes: Mapping[str, Maker], outcome: Outcome, side: str) -
             outcome.missing[side] = f"{mode or side} failed: {type(problem).__name__}: {problem}".split("\n")[0][:200]
         else:
             yield mode, run, error
-
-
-def tried_for(run: Run) -> float:
-    """Seconds a run takes, roughly; by then it is warm."""
-    first = turn(run, 0.0)[0]
-    return first if first > 1.0 else min(min(turn(run, 0.01)) for _ in range(3))
 
 
 def relative_error(found: Any, truth: Any) -> float:

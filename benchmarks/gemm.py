@@ -39,8 +39,9 @@ def case_of(form: str, m: int, k: int, n: int) -> Case:
         JAX: {"": lambda: jax_run(FORMS[form], *operands())},
     }
     work = {"flops": 2 * m * k * n, "nbytes": 4 * (m * k + k * n + m * n)}
-    name, family = f"{form} {m}x{k}x{n}", f"products {form}"
-    return Case(name, "gemm", sides, lambda run: relative_error(run(), truth()), **work, family=family)
+    name, family = f"{form} {m}x{k}x{n}", f"matrix products {form}"
+    group = "gemm" if m == k == n else "oblong"
+    return Case(name, group, sides, lambda run: relative_error(run(), truth()), **work, family=family)
 
 
 def _operands(form: str, m: int, k: int, n: int) -> tuple[Any, Any]:

@@ -12,7 +12,8 @@ from benchmarks.ceilings import Ceilings
 TITLES = {DLC: "dlc", TORCH: "PyTorch", COMPILED: "torch.compile", JAX: "JAX"}
 GROUPS = {
     "steps": "Training steps",
-    "gemm": "Matrix products",
+    "gemm": "Products of square matrices",
+    "oblong": "Products of other matrices",
     "rows": "Softmax and layer normalisation",
     "adam": "Adam",
     "conv": "Convolutions of ResNet-18 (CIFAR), batch 32",
@@ -110,9 +111,11 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
         axes.barh([y for y, _ in found], [r - 1 for _, r in found], 0.36, left=1, color=COLOURS[side], label=side)
         for y, ratio in found:
             side_of = {"ha": "left", "xytext": (3, 0)} if ratio >= 1 else {"ha": "right", "xytext": (-3, 0)}
-            axes.annotate(f"{ratio:.2g}", (ratio, y), textcoords="offset points", va="center", fontsize=7, **side_of)
+            text = f"{ratio:.0f}" if ratio >= 20 else f"{ratio:.2f}"
+            axes.annotate(text, (ratio, y), textcoords="offset points", va="center", fontsize=7, **side_of)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.12, y=0.02)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axes.set_xlabel("times as fast as the library, best against best (right of 1: dlc is faster)", fontsize=8)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 FEWEST, LONGEST = 3, 20.0  # rounds, and seconds after which no further round begins
+PAUSE = 0.005  # seconds; OpenMP's threads spin for some milliseconds when they have nothing to do
 
 Run = Callable[[], Any]  # does the work once, to its end, and gives the result
 
@@ -35,10 +36,13 @@ def race(runs: Mapping[str, Run], rounds: int, seconds: float = 0.03) -> dict[st
 
 
 def turn(run: Run, seconds: float) -> list[float]:
-    """Seconds of each call in one turn. What ran before may have left caches and threads in a bad state, so the first
-    call counts only where a turn has no time for another. Calls are timed one by one: on a shared machine the quickest
-    of many says more about the program than the mean over a turn, which holds what others took.
+    """Seconds of each call in one turn, after a pause in which the threads of whoever ran before go to sleep.
+
+    Caches are not warm, so the first call counts only where a turn has no time for another. Calls are timed one by one:
+    on a shared machine the quickest of many says more about the program than the mean over a turn, which holds what
+    others took.
     """
+    time.sleep(PAUSE)
     clock = time.perf_counter
     start = clock()
     run()

@@ -115,6 +115,16 @@ def test_ratios_and_tables() -> None:
     assert report.geometric_mean([]) is None
 
 
+def test_the_plot_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="part of the extra that the benchmarks have")
+    outcome = Outcome(Case("one", "steps", {DLC: {}, TORCH: {}}, lambda run: 0.0))
+    outcome.times = {DLC: Times(0.01, 0.02), TORCH: Times(0.3, 0.4)}
+    report.plot([outcome], tmp_path / "a.svg")
+    report.plot([outcome], tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert "<!-- 30 -->" in (tmp_path / "a.svg").read_text()
+
+
 def test_ceilings_are_those_of_real_work() -> None:
     limits = ceilings.measure(1, seconds=0.02)
     assert 0.5 < limits.core < 2000
