@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.backends.axes import grouped, is_one, merged, reach
+from dlc.backends.axes import grouped, merged, reach
 from dlc.backends.emitter import LoopEmitter, put
 from dlc.backends.nests import nest, store
 from dlc.backends.point_products import POINT_PRODUCTS
@@ -16,7 +16,7 @@ from dlc.dims import Shape, product
 from dlc.errors import UnsupportedError
 from dlc.ir import Node
 from dlc.ops.definition import Kind
-from dlc.passes.index_places import body_loops, root_place
+from dlc.passes.index_places import body_loops, root_place, walked_axes
 
 
 def points(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
@@ -28,27 +28,27 @@ def points(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequenc
     shape = outputs[0].shape
     body = node.attrs["body"] if node.op.kind is Kind.FUSED else None
     nodes = body.nodes if body else (node,)
-    axes = [a for a in range(len(shape)) if not is_one(shape[a])]
+    axes = walked_axes(shape)
     heavy = next((n for n in nodes if n.op.kind is Kind.CONTRACT), None)
     if heavy is not None and heavy.op.name not in POINT_PRODUCTS:
         raise UnsupportedError(f"one task an element has no code for {heavy.op.name}")
-    places = body_loops(body)[1] if body is not None and len(outputs) > 1 else (root_place(shape),)
-    walks = [tuple([t if isinstance(t, int) else None for t in place]) for place in places]
+    places = body_loops(body)[1] if body and len(outputs) > 1 else (root_place(shape),)
+    walks = [tuple([a if isinstance(a, int) else None for a in place]) for place in places]
     found = merged(reach(n, k.leaves, walk) for n, walk in zip(outputs, walks, strict=True))
-    found.operands.append(tuple(axes))  # the results themselves, row-major
+    found.operands.append(axes)  # the results themselves, row-major
     shared = _shared_axes(nodes, outputs, walks, axes)
     groups = [[a] for a in axes] if heavy else grouped([a for a in axes if a not in shared], shape, found)
     inner = [] if heavy else grouped(sorted(shared), shape, found)
+    whole = [i for i, n in enumerate(outputs) if n.shape == shape]
+    once = [i for i, n in enumerate(outputs) if n.shape != shape]
     with k.tasks(product(shape[a] for group in groups for a in group)) as task:
         row = _index(k, task, groups, shape)
         with nest(k, row, inner, shape) as place:
             if heavy is not None:
                 k.provide(heavy, place, POINT_PRODUCTS[heavy.op.name](k, heavy, place))
-            whole = [i for i, n in enumerate(outputs) if n.shape == shape]
             store(k, [outputs[i] for i in whole], [targets[i] for i in whole], place)
-        once = [i for i in range(len(outputs)) if i not in whole]
-        indices = [["0" if a is None else row[a] for a in walks[i]] for i in once]
-        store(k, [outputs[i] for i in once], [targets[i] for i in once], *indices)
+        for i in once:
+            store(k, [outputs[i]], [targets[i]], ["0" if a is None else row[a] for a in walks[i]])
 
 
 def _index(k: LoopEmitter, task: str, groups: Sequence[Sequence[int]], shape: Shape) -> list[str]:
