@@ -98,7 +98,7 @@ def _add(k: LoopEmitter, node: Node, total: str, x: str, y: str) -> None:
 
 @contextmanager
 def _inside(k: LoopEmitter, node: Node, x: Node, pixel: Index, place: Index) -> Iterator[list[str]]:
-    """A branch for the image element under a place of the kernel at a pixel, unless that is padding; gives its index."""
+    """The branch of an image element under a place of the kernel at a pixel, unless it is padding; gives its index."""
     index, conditions = [], []
     for p, at, stride, gap, (pad, _), extent in zip(pixel, place, *_geometry(node), x.shape[2:], strict=True):
         i = k.let(f"{p} * {stride} + {at} * {gap} - {pad}")
