@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dlc.state import aligned_empty
+
 ROWS, VECTORS = 12, 2  # accumulators of a tile, as a matrix product keeps them in registers
 STEPS = 64  # steps of the tile's sum that are read again and again: 14 KiB with vectors of 64 bytes
-COPIED = 256 << 20  # bytes; several times any cache
+COPIED = 128 << 20  # bytes; several times any cache
 
 
 class Ceilings(NamedTuple):
@@ -43,27 +45,31 @@ class Ceilings(NamedTuple):
         )
 
 
-def measure(threads: int, seconds: float = 0.5) -> Ceilings:
-    """The ceilings of this machine; each the best of many trials in about `seconds`."""
+def measure(threads: int, seconds: float = 1.0) -> Ceilings:
+    """The ceilings of this machine; each the best of the trials that fit into `seconds`."""
     tile, copy = _kernels()
     flops = 2 * ROWS * VECTORS * _lanes() * STEPS * 1000
-    data = np.ones((threads, 1 << 14), np.float32)
+    data = aligned_empty((threads, 1 << 14), "float32")
+    data[...] = 1
 
     def multiply(i: int) -> None:
         tile(data[i].ctypes.data, data[i].ctypes.data + 4 * ROWS * STEPS, 1000)
 
     source, target = np.ones(COPIED // 4, np.float32), np.full(COPIED // 4, 2, np.float32)
-    share = COPIED // threads // 4096 * 4096
 
-    def copied_by(function: Any) -> Callable[[int], None]:
-        return lambda i: function(target.ctypes.data + i * share, source.ctypes.data + i * share, share)
+    def copied(function: Any, workers: int) -> float:
+        share = COPIED // workers // 4096 * 4096
+        to, start = target.ctypes.data, source.ctypes.data
+        best = _best(lambda i: function(to + i * share, start + i * share, share), workers, seconds)
+        return 2 * share * workers / best / 1e9
 
-    moved = 2 * share * threads
+    several = sorted({1, threads})  # a core may have all of a machine's bandwidth, and the others may be busy
+    core = flops / _best(multiply, 1, seconds) / 1e9
     return Ceilings(
-        flops / _best(multiply, 1, seconds) / 1e9,
-        threads * flops / _best(multiply, threads, seconds) / 1e9,
-        moved / _best(copied_by(copy), threads, seconds) / 1e9,
-        moved / _best(copied_by(_memmove()), threads, seconds) / 1e9,
+        core,
+        max(core, threads * flops / _best(multiply, threads, seconds) / 1e9),
+        max(copied(copy, n) for n in several),
+        max(copied(_memmove(), n) for n in several),
     )
 
 
