@@ -17,6 +17,8 @@ while the strip before is multiplied.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dlc.backends import packing
 from dlc.backends.expressions import literal
 from dlc.backends.products import COLUMNS, ROWS, Product
@@ -28,14 +30,31 @@ BLOCK = 512  # terms of a sum that are added up before they join the total; part
 BREADTH = 1024  # bytes of a row of a block, at most
 HEIGHT = 528  # rows of a block, at most; 512 in whole strips of any height
 FLAT = 96  # the same where there is but one block of columns
+FEW = 4  # rows or terms that are not worth copying operands
 SHARED = 128  # columns that are worth two tasks
 
 
-def blocked(p: Product) -> None:
-    """Blocks of the result are tasks; each packs what it needs of both operands."""
-    block = Block(p)
+Bounds = tuple[str, str]
+
+
+def blocked(p: Product, loops: Callable[[Product, Bounds, Bounds], None]) -> None:
+    """Blocks of the result are tasks; each packs what it needs of both operands.
+
+    Where rows or terms turn out to be few as the kernel runs, `loops` computes a block, from its rows and columns.
+    """
+    k, block = p.k, Block(p)
+    sizes = [p.extent(ROWS), p.terms]
+    named = [k.dim(d) for d in sizes if not isinstance(d, int)]
     with p.blocks(block.down, block.across) as (row, column):
-        block.compute(block.part(row, block.strips, block.down), block.part(column, block.panels, block.across))
+        strips = block.part(row, block.strips, block.down)
+        panels = block.part(column, block.panels, block.across)
+        if named:
+            rows = block.covered(ROWS, strips, block.tile.rows)
+            columns = block.covered(COLUMNS, panels, block.tile.width)
+            with k.block(f"if {' | '.join(f'({n} < {FEW})' for n in named)}:", guard=True):
+                loops(p, rows, columns)
+        with k.block(f"if {' & '.join(f'({n} >= {FEW})' for n in named) or True}:", guard=True):
+            block.compute(strips, panels)
 
 
 def ceiling(count: DimLike, size: int) -> DimLike:
@@ -57,8 +76,8 @@ class Block:
         self.tile = tile_shape(p.k.target, self.dtype, rows, columns)
         self.strips, self.panels = ceiling(rows, self.tile.rows), ceiling(columns, self.tile.width)
         most = BREADTH // itemsize(self.dtype) // self.tile.width
-        if isinstance(columns, int) and columns <= 2 * most * self.tile.width:
-            most = -(-self.panels // (1 if columns < SHARED else 2))
+        if isinstance(columns, int) and columns <= 2 * most * self.tile.width:  # in halves, or whole
+            most = max(1, -(-columns // self.tile.width // (1 if columns < SHARED else 2)))
         self.across = ceiling(self.panels, most)
         height = FLAT if self.across == 1 else HEIGHT
         self.down = ceiling(self.strips, height // self.tile.rows)
@@ -69,7 +88,7 @@ class Block:
         self.height = 1 if self.single else height // self.tile.rows  # strips of totals
         self.panel = self.depth * self.tile.width + 3 * self.tile.lanes  # panels do not lie whole pages apart
 
-    def part(self, index: str, count: DimLike, parts: DimLike) -> tuple[str, str]:
+    def part(self, index: str, count: DimLike, parts: DimLike) -> Bounds:
         """The bounds of one of `parts` nearly equal parts of `count`."""
         k, n, of = self.k, self.k.dim(count), self.k.dim(parts)
         if of == "1":
@@ -77,7 +96,12 @@ class Block:
         following = k.let(f"{index} + 1")
         return k.let(f"{index} * {n} // {of}"), k.let(f"{following} * {n} // {of}")
 
-    def compute(self, strips: tuple[str, str], panels: tuple[str, str]) -> None:
+    def covered(self, side: int, parts: Bounds, size: int) -> Bounds:
+        """The bounds of the rows or columns in some strips or panels."""
+        k = self.k
+        return k.let(f"{parts[0]} * {size}"), k.let(f"lesser({parts[1]} * {size}, {k.dim(self.p.extent(side))})")
+
+    def compute(self, strips: Bounds, panels: Bounds) -> None:
         """For each block of the sum pack the columns; then strip by strip pack the rows, and multiply."""
         p, k, tile = self.p, self.k, self.tile
         self.packed = k.local(self.dtype, self.breadth // tile.width * self.panel)

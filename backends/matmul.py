@@ -5,11 +5,10 @@ The loops are outer products along an axis that is dense in an operand, else dot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from dlc import dtypes
-from dlc.backends.blocked import blocked, ceiling
+from dlc.backends.blocked import FEW, Bounds, blocked, ceiling
 from dlc.backends.contractions import add_tile, at_most, clear, contraction, dot_products, fewer, outer_products
 from dlc.backends.emitter import CHUNK, LoopEmitter
 from dlc.backends.products import COLUMNS, ROWS, Product
@@ -27,85 +26,90 @@ def matmul(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequenc
     """The kernel of a matrix product and of what is fused with it."""
     p = Product(k, contraction(node), outputs, targets)
     if _worth_packing(p):
-        blocked(p)
-    elif p.dense(COLUMNS):
-        _by_rows(p, ROWS, COLUMNS)
-    elif p.dense(ROWS):
-        _by_rows(p, COLUMNS, ROWS)
-    else:
-        _by_dots(p)
+        blocked(p, _loops)
+        return
+    rows, columns = (WIDTH if _along(p) == side else TASK for side in (ROWS, COLUMNS))
+    with p.blocks(ceiling(p.extent(ROWS), rows), ceiling(p.extent(COLUMNS), columns)) as at:
+        _loops(p, *(_bounds(p, side, at[side], size) for side, size in ((ROWS, rows), (COLUMNS, columns))))
 
 
 def _worth_packing(p: Product) -> bool:
     sizes = [d if isinstance(d, int) else UNKNOWN for d in (p.extent(ROWS), p.extent(COLUMNS), p.terms)]
-    large = sizes[0] * sizes[1] * sizes[2] > SMALL and min(sizes[:2]) >= HEIGHT
+    large = sizes[0] * sizes[1] * sizes[2] > SMALL and min(sizes[:2]) >= FEW
     return p.k.target.vector > 0 and p.heavy.dtype in dtypes.FLOATING and large
 
 
-def _by_rows(p: Product, down: int, across: int) -> None:
+def _bounds(p: Product, side: int, block: str, size: int) -> Bounds:
+    start = p.k.let(f"{block} * {size}")
+    return start, p.k.let(f"lesser({start} + {size}, {p.k.dim(p.extent(side))})")
+
+
+def _along(p: Product) -> int | None:
+    """The side along which an operand's memory runs, if there is one."""
+    return COLUMNS if p.dense(COLUMNS) else ROWS if p.dense(ROWS) else None
+
+
+def _loops(p: Product, rows: Bounds, columns: Bounds) -> None:
+    """A block of the result, without copies of operands."""
+    match _along(p):
+        case None:
+            _by_dots(p, rows, columns)
+        case across:
+            _by_rows(p, 1 - across, across, (rows, columns))
+
+
+def _by_rows(p: Product, down: int, across: int, bounds: tuple[Bounds, Bounds]) -> None:
     """Outer products: `across` is the side along which memory runs."""
     k, dtype = p.k, p.heavy.dtype
     rows = fewer(HEIGHT, p.extent(down))
-    m, n, depth = k.dim(p.extent(down)), k.dim(p.extent(across)), k.dim(p.terms)
+    m, depth = k.dim(p.extent(down)), k.dim(p.terms)
+    (first, bottom), (leftmost, right) = bounds[down], bounds[across]
     long = not (isinstance(p.terms, int) and p.terms <= 2 * DEPTH)
-    with _tasks(p, {down: TASK, across: WIDTH}) as starts:
-        total = k.local(dtype, rows * WIDTH)
-        part = k.local(dtype, rows * WIDTH) if long else total
-        left, stop = starts[across], k.let(f"lesser({starts[down]} + {TASK}, {m})")
-        width = k.let(f"lesser({WIDTH}, {n} - {left})")
-        with k.loop(stop, starts[down], str(rows)) as top:
-            places = [at_most(k, k.let(f"{top} + {r}"), m) if r else top for r in range(rows)]
-            clear(k, total, dtype, str(rows), WIDTH, width)
+    total = k.local(dtype, rows * WIDTH)
+    part = k.local(dtype, rows * WIDTH) if long else total
+    with k.loop(right, leftmost, str(WIDTH)) as left, k.loop(bottom, first, str(rows)) as top:
+        width = k.let(f"lesser({WIDTH}, {right} - {left})")
+        places = [at_most(k, k.let(f"{top} + {r}"), m) if r else top for r in range(rows)]
+        clear(k, total, dtype, str(rows), WIDTH, width)
 
-            def update(into: str, bounds: tuple[str, str]) -> None:
-                outer_products(
-                    k, into, "0", rows, WIDTH, bounds, width,
-                    lambda r, s: p.element(down, places[r], s),
-                    lambda s, j: p.element(across, k.let(f"{left} + {j}"), s),
-                )  # fmt: skip
+        def update(into: str, bounds: Bounds) -> None:
+            outer_products(
+                k, into, "0", rows, WIDTH, bounds, width,
+                lambda r, s: p.element(down, places[r], s),
+                lambda s, j: p.element(across, k.let(f"{left} + {j}"), s),
+            )  # fmt: skip
 
-            if not long:
-                update(total, ("0", depth))
-            else:
-                with k.loop(depth, step=str(DEPTH)) as begin:
-                    clear(k, part, dtype, str(rows), WIDTH, width)
-                    update(part, (begin, k.let(f"lesser({begin} + {DEPTH}, {depth})")))
-                    with k.loop(str(rows)) as r, k.loop(width, independent=True) as j:
-                        place = f"[{k.let(f'{r} * {WIDTH}')} + {j}]"
-                        k.line(f"{total}{place} = {total}{place} + {part}{place}")
-            with k.loop(k.let(f"lesser({rows}, {m} - {top})")) as r, k.loop(width, independent=True) as j:
-                at = {down: k.let(f"{top} + {r}"), across: k.let(f"{left} + {j}")}
-                p.finish(at[ROWS], at[COLUMNS], f"{total}[{k.let(f'{r} * {WIDTH}')} + {j}]")
+        if not long:
+            update(total, ("0", depth))
+        else:
+            with k.loop(depth, step=str(DEPTH)) as begin:
+                clear(k, part, dtype, str(rows), WIDTH, width)
+                update(part, (begin, k.let(f"lesser({begin} + {DEPTH}, {depth})")))
+                with k.loop(str(rows)) as r, k.loop(width, independent=True) as j:
+                    place = f"[{k.let(f'{r} * {WIDTH}')} + {j}]"
+                    k.line(f"{total}{place} = {total}{place} + {part}{place}")
+        with k.loop(k.let(f"lesser({rows}, {bottom} - {top})")) as r, k.loop(width, independent=True) as j:
+            at = {down: k.let(f"{top} + {r}"), across: k.let(f"{left} + {j}")}
+            p.finish(at[ROWS], at[COLUMNS], f"{total}[{k.let(f'{r} * {WIDTH}')} + {j}]")
 
 
-def _by_dots(p: Product) -> None:
+def _by_dots(p: Product, down: Bounds, across: Bounds) -> None:
     """Tiles of dot products, for operands that both run along the sum."""
     k, dtype = p.k, p.heavy.dtype
     rows, columns = fewer(HEIGHT, p.extent(ROWS)), fewer(HEIGHT, p.extent(COLUMNS))
     m, n, depth = k.dim(p.extent(ROWS)), k.dim(p.extent(COLUMNS)), k.dim(p.terms)
-    with _tasks(p, {ROWS: TASK, COLUMNS: TASK}) as starts:
-        total = k.local(dtype, rows * columns)
-        bottom, right = (
-            k.let(f"lesser({starts[side]} + {TASK}, {extent})") for side, extent in ((ROWS, m), (COLUMNS, n))
-        )
-        with k.loop(right, starts[COLUMNS], str(columns)) as left, k.loop(bottom, starts[ROWS], str(rows)) as top:
-            downs = [at_most(k, k.let(f"{top} + {r}"), m) if r else top for r in range(rows)]
-            acrosses = [at_most(k, k.let(f"{left} + {c}"), n) if c else left for c in range(columns)]
-            clear(k, total, dtype, "1", 0, str(rows * columns))
-            with k.loop(depth, step=str(CHUNK)) as begin:
-                end = k.let(f"lesser({begin} + {CHUNK}, {depth})")
-                tile = dot_products(
-                    k, dtype, rows, columns, (begin, end),
-                    lambda r, s: p.element(ROWS, downs[r], s), lambda c, s: p.element(COLUMNS, acrosses[c], s),
-                )  # fmt: skip
-                add_tile(k, total, "0", columns, tile)
-            height, width = k.let(f"lesser({rows}, {m} - {top})"), k.let(f"lesser({columns}, {n} - {left})")
-            with k.loop(height) as r, k.loop(width) as c:
-                p.finish(k.let(f"{top} + {r}"), k.let(f"{left} + {c}"), f"{total}[{k.let(f'{r} * {columns}')} + {c}]")
-
-
-@contextmanager
-def _tasks(p: Product, sizes: Mapping[int, int]) -> Iterator[dict[int, str]]:
-    """Tasks for blocks of at most so many rows and columns; gives where each begins."""
-    with p.blocks(*(ceiling(p.extent(side), sizes[side]) for side in (ROWS, COLUMNS))) as at:
-        yield {side: p.k.let(f"{i} * {sizes[side]}") for side, i in zip((ROWS, COLUMNS), at, strict=True)}
+    total = k.local(dtype, rows * columns)
+    with k.loop(across[1], across[0], str(columns)) as left, k.loop(down[1], down[0], str(rows)) as top:
+        downs = [at_most(k, k.let(f"{top} + {r}"), m) if r else top for r in range(rows)]
+        acrosses = [at_most(k, k.let(f"{left} + {c}"), n) if c else left for c in range(columns)]
+        clear(k, total, dtype, "1", 0, str(rows * columns))
+        with k.loop(depth, step=str(CHUNK)) as begin:
+            end = k.let(f"lesser({begin} + {CHUNK}, {depth})")
+            tile = dot_products(
+                k, dtype, rows, columns, (begin, end),
+                lambda r, s: p.element(ROWS, downs[r], s), lambda c, s: p.element(COLUMNS, acrosses[c], s),
+            )  # fmt: skip
+            add_tile(k, total, "0", columns, tile)
+        height, width = k.let(f"lesser({rows}, {down[1]} - {top})"), k.let(f"lesser({columns}, {across[1]} - {left})")
+        with k.loop(height) as r, k.loop(width) as c:
+            p.finish(k.let(f"{top} + {r}"), k.let(f"{left} + {c}"), f"{total}[{k.let(f'{r} * {columns}')} + {c}]")

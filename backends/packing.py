@@ -17,9 +17,9 @@ Load = Callable[[str, str], str]
 
 
 class Panels(NamedTuple):
-    """How columns lie packed: `count` panels of `width` columns, which are whole vectors; `size` apart."""
+    """How columns lie packed: `number` panels of `width` columns, which are whole vectors; `size` apart."""
 
-    count: str
+    number: str
     width: int
     lanes: int
     size: int
@@ -46,7 +46,7 @@ def by_steps(
         with k.loop(stop, first, independent=True) as j:
             k.line(f"{into}[{row} + {j}] = {value(k.let(f'{left} + {j}'), s)}")
 
-    full = panels.count if exact else k.let(f"{columns} // {width}")
+    full = panels.number if exact else k.let(f"{columns} // {width}")
     with k.loop(steps) as s:
         with k.loop(full) as panel:
             copy(panel, s, "0", str(width), load)
@@ -63,7 +63,7 @@ def turned(
     """What `by_steps` makes, for operands that run along the sum. Writes whole vectors of steps."""
     width, lanes, pitch = panels.width, panels.lanes, STAGE + panels.lanes
     stage = k.local(dtype, width * pitch)
-    with k.loop(panels.count) as panel, k.loop(steps, step=str(STAGE)) as first:
+    with k.loop(panels.number) as panel, k.loop(steps, step=str(STAGE)) as first:
         left, length = k.let(f"{panel} * {width}"), k.let(f"lesser({STAGE}, {steps} - {first})")
         rows = str(width) if exact else k.let(f"lesser({width}, {columns} - {left})")
         by_rows(k, stage, rows, pitch, length, lambda j, s: load(k.let(f"{left} + {j}"), k.let(f"{first} + {s}")))
@@ -72,6 +72,6 @@ def turned(
                 k.line(f"{stage}[{k.let(f'{j} * {pitch}')} + {s}] = {literal(0, dtype)}")
         with k.loop(length, step=str(lanes)) as s:
             row = k.let(f"{panel} * {panels.size} + ({first} + {s}) * {width}")
-            for j in range(0, width, lanes):
-                source, target = f"{j * pitch} + {s}", f"{row} + {j}"
+            for column in range(0, width, lanes):
+                source, target = f"{column * pitch} + {s}", f"{row} + {column}"
                 k.line(f"transpose({lanes}, {stage}, {source}, {pitch}, {into}, {target}, {width})")

@@ -16,7 +16,7 @@ from dlc.dims import DimLike
 LATENCY = 8  # multiply-adds under way at once: two a cycle, four cycles each
 LOAD = 0.1  # cycles
 MOST_ROWS = 14
-LARGE = 1 << 20  # stands for a dim that is not known
+BATCH = 64  # stands for a dim that is not known, which most often is a batch
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def tile_shape(target: Target, dtype: str, rows: DimLike, columns: DimLike) -> T
     TileShape(rows=6, vectors=2, lanes=8)
     """
     lanes = target.lanes(dtype)
-    m, n = (d if isinstance(d, int) else LARGE for d in (rows, columns))
+    m, n = (d if isinstance(d, int) else BATCH for d in (rows, columns))
     shapes = [
         TileShape(r, v, lanes)
         for v in (1, 2, 3)
