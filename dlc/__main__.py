@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import dlc
 from dlc.errors import DlcError, FileFormatError, RenderError
@@ -241,11 +240,20 @@ def check_processor() -> Iterator[Finding]:
     features = binding.get_host_cpu_features()
     known = [name for name in FEATURES if features.get(name)]
     yield Finding("processor", f"{binding.get_host_cpu_name()}: {', '.join(known) or 'no known vector extensions'}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    import numba
+    from dlc.backends.cpu.host import cpu_target
+    from dlc.backends.cpu.threads import available_cores, fork_join_microseconds
 
-    config: Any = numba.config
-    yield Finding("cores", f"{cores} usable of {os.cpu_count()}; up to {config.NUMBA_NUM_THREADS} threads")
+    vectors = f"kernels for {8 * cpu_target().vector}-bit vectors"
+    yield Finding("cores", f"{available_cores()} usable of {os.cpu_count()}; {vectors}")
+    threads = f"{dlc.get_threads()} (DLC_THREADS or dlc.set_threads changes it)"
+    yield Finding("threads", f"{threads}; sharing a kernel out takes {fork_join_microseconds():.2f} microseconds")
+
+
+def check_cuda() -> Iterator[Finding]:
+    """Whether the cuda backend runs here; dlc works without."""
+    from dlc.backends.cuda.devices import describe
+
+    yield Finding("cuda", describe())
 
 
 def check_cache() -> Iterator[Finding]:
@@ -262,8 +270,8 @@ def check_cache() -> Iterator[Finding]:
         fix = "set DLC_CACHE_DIR to a folder that only you can write to"
         yield Finding("cache", f"{cache_folder()}: {reason}", fix, is_needed=False)
         return
-    sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()]
-    yield Finding("cache", f"{folder}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB")
+    entries = ObjectCache().entries()
+    yield Finding("cache", f"{folder}: {len(entries)} kernels, {sum(e.size for e in entries) / 1e6:.1f} MB")
 
 
 def check_drawing() -> Iterator[Finding]:
@@ -309,6 +317,7 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "cache": check_cache,
     "drawing": check_drawing,
     "compiler": check_compiler,
+    "cuda": check_cuda,
 }
 
 

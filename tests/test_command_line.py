@@ -115,7 +115,7 @@ def test_doctor_finds_this_machine_well(capsys):
     code = main(["doctor"])
     said = capsys.readouterr().out
     assert code == 0, said
-    for name in ("dlc", "packages", "processor", "cores", "cache", "drawing", "compiler"):
+    for name in ("dlc", "packages", "processor", "cores", "threads", "cache", "drawing", "compiler", "cuda"):
         assert f"  {name} " in said
     assert f"numba {__import__('numba').__version__}" in said
     assert said.endswith("all is well\n")

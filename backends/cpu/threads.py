@@ -14,7 +14,8 @@ import threading
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from dlc.backends.cpu import pool as p
 from dlc.errors import AttributeValueError
@@ -149,24 +150,38 @@ def available_cores() -> int:
         return max(1, cores)
 
 
-def fork_join_microseconds(regions: int = 2000) -> float:
-    """How long it takes to share a kernel that does nothing out over all threads: the best of several runs."""
-    import numpy as np
+# A task that waits for one task of every thread: the region ends when all threads have come and gone.
+MEETING = """def kernel(bases, args, begin, end):
+    arrived = pointer_at(bases[2])
+    threads = bases[3]
+    increase(arrived, 0, 1)
+    goal = (look(arrived, 0) + threads - 1) // threads * threads
+    spins = int64(0)
+    while look(arrived, 0) < goal:
+        spins += 1
+        if spins < 10000:
+            pause()
+        else:
+            give_way()
+"""
 
+
+def fork_join_microseconds(regions: int = 200, rounds: int = 10) -> float:
+    """How long it takes until all threads have joined in a kernel and left it: the mean of the best of some rounds."""
     from dlc.backends.cpu.compile import compile_kernels
     from dlc.backends.cpu.dispatcher import dispatcher
 
-    (nothing,) = compile_kernels(["def kernel(bases, args, begin, end):\n    pass\n"])
+    (meeting,) = compile_kernels([MEETING])
     pool().start()
     tasks = pool().threads
-    table = np.tile(np.array([nothing, 0], np.int64), (regions, 1))
+    table = np.tile(np.array([meeting, 0], np.int64), (regions, 1))
     args = np.array([tasks, 1, 1, 0, 6, tasks], np.int64)
-    status = np.zeros(8, np.int64)
-    bases = np.array([status.ctypes.data, 0, 0, 0], np.int64)
-    head: Any = np.array([table.ctypes.data, regions, args.ctypes.data, 0, 0, 2, 0, 0, 0, pool().address], np.int64)
+    status, arrived = np.zeros(8, np.int64), np.zeros(8, np.int64)
+    bases = np.array([status.ctypes.data, 0, arrived.ctypes.data, tasks, 0, 0], np.int64)
+    head = np.array([table.ctypes.data, regions, args.ctypes.data, 0, 0, 4, 0, 0, 0, pool().address], np.int64)
     native = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)(dispatcher())
     best = float("inf")
-    for _ in range(20):
+    for _ in range(rounds):
         began = time.perf_counter()
         native(bases.ctypes.data, head.ctypes.data, 0, 0)
         best = min(best, time.perf_counter() - began)
