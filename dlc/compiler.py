@@ -13,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from dlc.arguments import bind_dims, match_arguments, read_argument
+from dlc.display import Pictured
 from dlc.errors import AttributeValueError, GraphError, NonFiniteError, UnsupportedError
 from dlc.garbage import collection_paused
 from dlc.ir import Graph, Node, TensorType
@@ -48,7 +49,7 @@ def find_backend(name: str) -> Backend:
     return found()
 
 
-class Program:
+class Program(Pictured):
     """A compiled graph. Call it with the graph's inputs, in order or by name; it returns a tuple of fresh arrays.
 
     Attributes: `graph` (before fusion), `passes` (a record per pass), `plan`, `kernels` (generated sources),
@@ -90,12 +91,6 @@ class Program:
     def __repr__(self) -> str:
         inputs = ", ".join(f"{n.leaf.name if n.leaf else '?'}: {n.type}" for n in self.graph.inputs)
         return f"<Program on {self.backend}: ({inputs}) -> {', '.join(str(n.type) for n in self.graph.outputs)}>"
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows: a picture beside the text."""
-        from dlc.render.notebook import mimebundle
-
-        return mimebundle(self, repr(self))
 
     @property
     def kernels(self) -> tuple[KernelSource, ...]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from dlc import dtypes
 from dlc.dims import Dim, DimLike, Shape, product, symbols
+from dlc.display import Pictured
 from dlc.errors import GraphError
 from dlc.provenance import Origin
 
@@ -262,7 +263,7 @@ def topological(roots: Iterable[Node], stop: Callable[[Node], bool] | None = Non
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Graph:
+class Graph(Pictured):
     """Inputs, outputs and state updates, with the places each node was written at.
 
     `inputs` are input nodes in calling order; `outputs` any nodes; `updates` pairs of a state node and its new value,
@@ -282,12 +283,6 @@ class Graph:
     def __repr__(self) -> str:
         counts = f"{len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.updates)} updates"
         return f"<Graph of {len(self.nodes)} nodes: {counts}>"
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows: a picture beside the text."""
-        from dlc.render.notebook import mimebundle
-
-        return mimebundle(self, repr(self))
 
     def __str__(self) -> str:
         from dlc.printer import graph_text

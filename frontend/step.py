@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlc.display import Pictured
 from dlc.dtypes import FLOATING
 from dlc.errors import ArgumentError, GradientError, GraphError
 from dlc.frontend.building import assemble, tensors_in
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-class TrainStep:
+class TrainStep(Pictured):
     """A compiled step: call it with a batch. It returns the loss before the update, 0-d, or the `outputs` asked for.
 
     Attributes: `program` (and through it the graph, passes and kernels), `seed` and `step` (0-d state: what random
@@ -49,11 +50,9 @@ class TrainStep:
     def __repr__(self) -> str:
         return f"<TrainStep {int(self.step.value)} of {self.program!r}>"
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows: a picture beside the text."""
-        from dlc.render.notebook import mimebundle
-
-        return mimebundle(self.program, repr(self))
+    @property
+    def _drawn(self) -> Program:
+        return self.program
 
 
 def train_step(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.dims import Shape
+from dlc.display import Pictured
 from dlc.errors import DTypeError, GraphError
 from dlc.ir import Literal, Node, TensorType, make_node
 from dlc.provenance import Origin, here
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     Index = int | slice | EllipsisType | None
 
 
-class Tensor:
+class Tensor(Pictured):
     """A value in a graph under construction. Operators and methods build further nodes; nothing is computed.
 
     `node` is the value; `origin` the line that made it; `parents` the handles it was made from, so that a graph can
@@ -52,12 +53,6 @@ class Tensor:
 
     def __repr__(self) -> str:
         return f"<Tensor {self.node.op.name} {self.node.type}>"
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows: a picture beside the text."""
-        from dlc.render.notebook import mimebundle
-
-        return mimebundle(self, repr(self))
 
     @property
     def type(self) -> TensorType:
