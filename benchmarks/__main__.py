@@ -60,20 +60,26 @@ def _measured(cases: Sequence[Case], rounds: int, limits: ceilings.Ceilings) -> 
         sides = report.sides_of([Outcome(case) for case in members])
         print(f"\n## {title}\n\n{report.header(sides)}", flush=True)
         for case in members:
+            before = _is_busy(limits)
             done.append(measure(case, rounds, 0.03))
+            done[-1].busy = before or _is_busy(limits)
             print(report.row(done[-1], sides, limits), flush=True)
         for line in report.summary(done):
             print(f"\n{line}.", flush=True)
         yield from done
 
 
+def _is_busy(limits: ceilings.Ceilings) -> bool:
+    """Whether the threads cannot all run at once right now."""
+    threads = dlc.get_threads()
+    return ceilings.multiply_rate(threads, 0.05, usual=True) < 0.8 * threads * limits.core
+
+
 def _busy(limits: ceilings.Ceilings, threads: int) -> str:
     """A warning where the threads could not all run at once: it favours whoever needs no second thread."""
     if limits.threads >= 0.8 * threads * limits.core:
         return ""
-    return (
-        "\nThe machine was busy with other things: the threads never all ran at once; take these figures with care."
-    )
+    return "\nThe machine was busy with other things: the threads never all ran at once; take these figures with care."
 
 
 def _write(outcomes: Sequence[Outcome], limits: ceilings.Ceilings, threads: int) -> None:

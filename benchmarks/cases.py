@@ -38,13 +38,17 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What was measured of a case: for each side the winning mode, its times, its error; or why there is nothing."""
+    """What was measured of a case: for each side the winning mode, its times, its error; or why there is nothing.
+
+    `busy` says that the machine was doing other things meanwhile.
+    """
 
     case: Case
     modes: dict[str, str] = field(default_factory=dict)
     times: dict[str, Times] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    busy: bool = False
 
     def ratio(self, *sides: str) -> float | None:
         """How many times quicker dlc is than the best of the sides, by the best calls; None where none ran."""

@@ -6,6 +6,7 @@ Both are measured here, by kernels that do nothing else, so that a benchmark can
 from __future__ import annotations
 
 import ctypes
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -47,34 +48,39 @@ class Ceilings(NamedTuple):
 
 def measure(threads: int, seconds: float = 1.0) -> Ceilings:
     """The ceilings of this machine; each the best of the trials that fit into `seconds`."""
-    tile, copy = _kernels()
-    flops = 2 * ROWS * VECTORS * _lanes() * STEPS * 1000
-    data = aligned_empty((threads, 1 << 14), "float32")
-    data[...] = 1
-
-    def multiply(i: int) -> None:
-        tile(data[i].ctypes.data, data[i].ctypes.data + 4 * ROWS * STEPS, 1000)
-
     source, target = np.ones(COPIED // 4, np.float32), np.full(COPIED // 4, 2, np.float32)
 
     def copied(function: Any, workers: int) -> float:
         share = COPIED // workers // 4096 * 4096
         to, start = target.ctypes.data, source.ctypes.data
-        best = _best(lambda i: function(to + i * share, start + i * share, share), workers, seconds)
-        return 2 * share * workers / best / 1e9
+        spans = _trials(lambda i: function(to + i * share, start + i * share, share), workers, seconds)
+        return 2 * share * workers / min(spans) / 1e9
 
     several = sorted({1, threads})  # a core may have all of a machine's bandwidth, and the others may be busy
-    core = flops / _best(multiply, 1, seconds) / 1e9
+    core = multiply_rate(1, seconds)
     return Ceilings(
         core,
-        max(core, threads * flops / _best(multiply, threads, seconds) / 1e9),
-        max(copied(copy, n) for n in several),
+        max(core, multiply_rate(threads, seconds)),
+        max(copied(_kernels()[1], n) for n in several),
         max(copied(_memmove(), n) for n in several),
     )
 
 
-def _best(work: Callable[[int], None], threads: int, seconds: float) -> float:
-    """The quickest trial in which all threads did their work at once, from the first start to the last end."""
+def multiply_rate(threads: int, seconds: float, usual: bool = False) -> float:
+    """GFLOP/s that threads reach together in the first-level cache: the best trial, or the usual one."""
+    data = aligned_empty((threads, 1 << 14), "float32")
+    data[...] = 1
+
+    def multiply(i: int) -> None:
+        _kernels()[0](data[i].ctypes.data, data[i].ctypes.data + 4 * ROWS * STEPS, 1000)
+
+    spans = _trials(multiply, threads, seconds)
+    flops = threads * 2 * ROWS * VECTORS * _lanes() * STEPS * 1000
+    return flops / (statistics.median(spans) if usual else min(spans)) / 1e9
+
+
+def _trials(work: Callable[[int], None], threads: int, seconds: float) -> list[float]:
+    """Seconds of each trial in which all threads did their work at once, from the first start to the last end."""
     barrier = threading.Barrier(threads)
     stop = time.perf_counter() + seconds
     spans: list[list[tuple[float, float]]] = [[] for _ in range(threads)]
@@ -97,7 +103,7 @@ def _best(work: Callable[[int], None], threads: int, seconds: float) -> float:
         w.start()
     for w in workers:
         w.join()
-    return min(max(e for _, e in at) - min(b for b, _ in at) for at in zip(*spans, strict=True))
+    return [max(e for _, e in at) - min(b for b, _ in at) for at in zip(*spans, strict=True)]
 
 
 def _memmove() -> Any:

@@ -36,7 +36,7 @@ def header(sides: Sequence[str]) -> str:
 
 def row(outcome: Outcome, sides: Sequence[str], ceilings: Ceilings) -> str:
     """A case as a row of its group's table."""
-    cells = [outcome.case.name, *(_cell(outcome, s, ceilings) for s in sides)]
+    cells = [outcome.case.name + " (busy)" * outcome.busy, *(_cell(outcome, s, ceilings) for s in sides)]
     ratios = [outcome.ratio(TORCH, COMPILED)] + ([outcome.ratio(JAX)] if JAX in sides else [])
     return f"| {' | '.join([*cells, *('' if r is None else f'{r:.2f}' for r in ratios)])} |"
 
@@ -81,7 +81,9 @@ def legend() -> str:
         "A cell says: microseconds, best / median; then, where they are the matter, GFLOP/s or GB/s of the best and "
         "its share of the measured ceiling; then the relative error of the result (of a training step: of the loss "
         "after five steps) against float64; then the mode that was quickest for that library. The last columns are "
-        "ratios of the best times, PyTorch's being the better of eager and compiled: above 1, dlc is faster."
+        "ratios of the best times, PyTorch's being the better of eager and compiled: above 1, dlc is faster. Of a case "
+        "marked busy the ratios say little: something else took cores away, which hurts those most who wait for all "
+        "their threads at every step."
     )
 
 
