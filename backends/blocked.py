@@ -17,9 +17,8 @@ while the strip before is multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from dlc.backends import packing
+from dlc.backends.contractions import clear, dot_products
 from dlc.backends.expressions import literal
 from dlc.backends.products import COLUMNS, ROWS, Product
 from dlc.backends.tiling import tile_shape
@@ -37,14 +36,13 @@ SHARED = 128  # columns that are worth two tasks
 Bounds = tuple[str, str]
 
 
-def blocked(p: Product, loops: Callable[[Product, Bounds, Bounds], None]) -> None:
+def blocked(p: Product) -> None:
     """Blocks of the result are tasks; each packs what it needs of both operands.
 
-    Where rows or terms turn out to be few as the kernel runs, `loops` computes a block, from its rows and columns.
+    Where rows or terms turn out to be few as the kernel runs, a block is computed without copies.
     """
     k, block = p.k, Block(p)
-    sizes = [p.extent(ROWS), p.terms]
-    named = [k.dim(d) for d in sizes if not isinstance(d, int)]
+    named = [k.dim(d) for d in (p.extent(ROWS), p.terms) if not isinstance(d, int)]
     with p.blocks(block.down, block.across) as (row, column):
         strips = block.part(row, block.strips, block.down)
         panels = block.part(column, block.panels, block.across)
@@ -52,9 +50,39 @@ def blocked(p: Product, loops: Callable[[Product, Bounds, Bounds], None]) -> Non
             rows = block.covered(ROWS, strips, block.tile.rows)
             columns = block.covered(COLUMNS, panels, block.tile.width)
             with k.block(f"if {' | '.join(f'({n} < {FEW})' for n in named)}:", guard=True):
-                loops(p, rows, columns)
+                _row_by_row(p, rows, columns, block.breadth)
         with k.block(f"if {' & '.join(f'({n} >= {FEW})' for n in named) or True}:", guard=True):
             block.compute(strips, panels)
+
+
+def _row_by_row(p: Product, rows: Bounds, columns: Bounds, breadth: int) -> None:
+    """Rows of at most `breadth` totals, one after the other, without copies of operands."""
+    k, dtype, terms = p.k, p.heavy.dtype, p.k.dim(p.terms)
+    total, part = k.local(dtype, breadth), k.local(dtype, breadth)
+    left, width = columns[0], k.let(f"{columns[1]} - {columns[0]}")
+    with k.loop(rows[1], rows[0]) as row:
+        clear(k, total, dtype, "1", breadth, width)
+        with k.loop(terms, step=str(BLOCK)) as begin:
+            steps = (begin, k.let(f"lesser({begin} + {BLOCK}, {terms})"))
+            if p.dense(COLUMNS):
+                clear(k, part, dtype, "1", breadth, width)
+                with k.loop(steps[1], steps[0]) as s:
+                    x = p.element(ROWS, row, s)
+                    with k.loop(width, independent=True) as j:
+                        y = p.element(COLUMNS, k.let(f"{left} + {j}"), s)
+                        k.line(f"{part}[{j}] = {part}[{j}] + {x} * {y}")
+            else:
+                with k.loop(width) as j:
+                    column = k.let(f"{left} + {j}")
+                    ((dot,),) = dot_products(
+                        k, dtype, 1, 1, steps,
+                        lambda _, s: p.element(ROWS, row, s), lambda _, s: p.element(COLUMNS, column, s),
+                    )  # fmt: skip
+                    k.line(f"{part}[{j}] = {dot}")
+            with k.loop(width, independent=True) as j:
+                k.line(f"{total}[{j}] = {total}[{j}] + {part}[{j}]")
+        with k.loop(width, independent=True) as j:
+            p.finish(row, k.let(f"{left} + {j}"), f"{total}[{j}]")
 
 
 def ceiling(count: DimLike, size: int) -> DimLike:

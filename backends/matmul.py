@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc import dtypes
 from dlc.backends.blocked import FEW, Bounds, blocked, ceiling
 from dlc.backends.contractions import add_tile, at_most, clear, contraction, dot_products, fewer, outer_products
 from dlc.backends.emitter import CHUNK, LoopEmitter
@@ -26,7 +25,7 @@ def matmul(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequenc
     """The kernel of a matrix product and of what is fused with it."""
     p = Product(k, contraction(node), outputs, targets)
     if _worth_packing(p):
-        blocked(p, _loops)
+        blocked(p)
         return
     rows, columns = (WIDTH if _along(p) == side else TASK for side in (ROWS, COLUMNS))
     with p.blocks(ceiling(p.extent(ROWS), rows), ceiling(p.extent(COLUMNS), columns)) as at:
@@ -36,7 +35,7 @@ def matmul(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequenc
 def _worth_packing(p: Product) -> bool:
     sizes = [d if isinstance(d, int) else UNKNOWN for d in (p.extent(ROWS), p.extent(COLUMNS), p.terms)]
     large = sizes[0] * sizes[1] * sizes[2] > SMALL and min(sizes[:2]) >= FEW
-    return p.k.target.vector > 0 and p.heavy.dtype in dtypes.FLOATING and large
+    return p.k.target.vector > 0 and large
 
 
 def _bounds(p: Product, side: int, block: str, size: int) -> Bounds:

@@ -14,9 +14,9 @@ from dlc.backends.target import Target
 from dlc.dims import DimLike
 
 LATENCY = 8  # multiply-adds under way at once: two a cycle, four cycles each
-LOAD = 0.1  # cycles
-MOST_ROWS = 14
-BATCH = 64  # stands for a dim that is not known, which most often is a batch
+LOAD = 0.25  # cycles
+MOST_ROWS = 13
+BATCH = 32  # stands for a dim that is not known, which most often is a batch
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def tile_shape(target: Target, dtype: str, rows: DimLike, columns: DimLike) -> T
     m, n = (d if isinstance(d, int) else BATCH for d in (rows, columns))
     shapes = [
         TileShape(r, v, lanes)
-        for v in (1, 2, 3)
+        for v in (1, 2)
         for r in range(1, min(max(m, 1), MOST_ROWS) + 1)
         if r * v + v + 1 < target.registers
     ]
