@@ -23,18 +23,31 @@ class Arena:
     lower_bound: int
 
 
+FEW = 1500  # buffers for which a second plan, whose time grows with their square, is worth a try
+NEAR = 1.02  # times the lower bound: a plan that needs no second one
+
+
 def allocate(sizes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> Arena:
     """Place buffers of `sizes` bytes that live from `starts` to `ends` (positions, inclusive); all are 64-byte aligned.
 
-    Best fit in the order of the starts, larger ones first: each buffer takes the smallest free block that holds it.
-    Takes O(n log n) steps.
+    Takes O(n log n) steps, and O(n^2) where there are few buffers and the first plan wastes memory.
 
     >>> allocate([100, 50, 60], [0, 1, 2], [1, 2, 3])
     Arena(offsets=(0, 128, 0), peak=192, lower_bound=192)
     """
     rounded = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
-    offsets = [0] * len(sizes)
-    begin = sorted((i for i in range(len(sizes)) if rounded[i]), key=lambda i: (starts[i], -rounded[i], i))
+    first = _in_order(rounded, starts, ends)
+    if first.peak <= NEAR * first.lower_bound or len(sizes) > FEW:
+        return first
+    offsets = _by_size(rounded, starts, ends)
+    peak = max(o + size for o, size in zip(offsets, rounded, strict=True))
+    return Arena(tuple(offsets), peak, first.lower_bound) if peak < first.peak else first
+
+
+def _in_order(rounded: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> Arena:
+    """Best fit in the order of the starts, larger ones first: each takes the smallest free block that holds it."""
+    offsets = [0] * len(rounded)
+    begin = sorted((i for i in range(len(rounded)) if rounded[i]), key=lambda i: (starts[i], -rounded[i], i))
     finish = sorted(begin, key=lambda i: (ends[i], i))
     free = _FreeBlocks()
     alive = most = done = 0
@@ -48,6 +61,22 @@ def allocate(sizes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -
         alive += rounded[i]
         most = max(most, alive)
     return Arena(tuple(offsets), free.top, most)
+
+
+def _by_size(rounded: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """Largest first: each lies as low as it can beside those already placed that live at the same time."""
+    offsets = [0] * len(rounded)
+    placed: list[tuple[int, int, int, int]] = []  # (offset, end of it, start, end), by offset
+    for i in sorted((i for i in range(len(rounded)) if rounded[i]), key=lambda i: (-rounded[i], starts[i], i)):
+        offset = 0
+        for low, high, start, end in placed:
+            if start <= ends[i] and starts[i] <= end and high > offset:
+                if low >= offset + rounded[i]:
+                    break
+                offset = high
+        offsets[i] = offset
+        insort(placed, (offset, offset + rounded[i], starts[i], ends[i]))
+    return offsets
 
 
 class _FreeBlocks:
