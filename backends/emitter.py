@@ -281,10 +281,10 @@ class LoopEmitter:
                 return self._best(node, x, place, [a for a in axes if not is_one(x.shape[a])])
             fast = found.fastest([a for group in groups for a in group] or [0])
             groups.sort(key=lambda group: fast in group)
-            return self._accumulate(node, x, place, groups)
+            return self.accumulate(node, x, place, groups)
 
-    def _accumulate(self, node: Node, x: Node, place: list[str], groups: list[list[int]]) -> str:
-        """Nested loops, an accumulator for each: the tree of a sum is fixed by the shape alone."""
+    def accumulate(self, node: Node, x: Node, place: list[str], groups: list[list[int]]) -> str:
+        """A reduction by nested loops, an accumulator for each: the tree of a sum is fixed by the shape alone."""
         if not groups:
             return self.element(x, place)
         total = self.fresh("a")
@@ -292,7 +292,7 @@ class LoopEmitter:
         extent = product(x.shape[a] for a in groups[0])
         if len(groups) > 1:
             with self.loop(self.reduced_extent(extent)) as i:
-                part = self._accumulate(node, x, put(place, groups[0], i), groups[1:])
+                part = self.accumulate(node, x, put(place, groups[0], i), groups[1:])
                 self.line(f"{total} = {combined(node, total, part)}")
         elif is_sum(node) and not (isinstance(extent, int) and extent <= CHUNK):
             n = self.dim(extent)

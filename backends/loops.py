@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dlc.backends.axes import Reach, grouped, is_one, merged, reach
 from dlc.backends.convolutions import conv2d, conv2d_data_gradient, conv2d_weight_gradient
-from dlc.backends.emitter import LoopEmitter, Part, put
-from dlc.backends.expressions import combined, constructor, initial, is_sum, literal, plus
+from dlc.backends.emitter import LoopEmitter, Part
+from dlc.backends.expressions import constructor, literal, plus
+from dlc.backends.maps import map_
 from dlc.backends.matmul import matmul
-from dlc.backends.nests import nest, store
 from dlc.backends.points import points
+from dlc.backends.reductions import reduction
 from dlc.backends.target import Target
 from dlc.dims import DimLike, product
 from dlc.dtypes import itemsize
@@ -21,10 +21,6 @@ from dlc.errors import UnsupportedError
 from dlc.ir import Node, TupleType
 from dlc.ops.definition import Kind, nbytes
 from dlc.ops.fused import heavy_node
-from dlc.passes.index_places import Place, body_loops, root_place, walked_axes
-
-COLUMNS = 512  # elements of a row of accumulators, kept in the first-level cache
-ROWS = 256  # rows that are summed before they join the total; part of the numbers' definition
 
 
 @dataclass(frozen=True)
@@ -109,13 +105,13 @@ def _recipe(node: Node, heavy: Node | None, target: Target) -> Recipe:
         return points
     match root.op.kind:
         case Kind.REDUCE:
-            return _reduction
+            return reduction
         case Kind.CONTRACT if root.op.name in CONTRACTIONS:
             return CONTRACTIONS[root.op.name]
         case Kind.OPAQUE if root.op.name in OPAQUE:
             return OPAQUE[root.op.name]
         case Kind.ELEMENTWISE | Kind.VIEW | Kind.INDEX | Kind.FUSED:
-            return _map
+            return map_
     raise UnsupportedError(f"loops have no code for {root.op.name}")
 
 
@@ -127,109 +123,6 @@ def _assembled(part: Part, dtypes: Sequence[str]) -> str:
         head += ["status = pointer_status(bases)", f"number = args[{first}]"]
     head += [f"{name} = args[{first + 1 + i}]" for i, name in enumerate(part.dims.values())]
     return "\n    ".join(["def kernel(bases, args, begin, end):", *(head + part.lines or ["pass"])]) + "\n"
-
-
-# ---------------------------------------------------------------- maps
-
-
-def _map(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
-    """Loops over the domain of the first output, outermost axis first, or rows first where reductions run along rows;
-    every element is computed before any is stored. Results that are one element a row are stored at its end."""
-    shape = outputs[0].shape
-    rows, places = body_loops(node.attrs["body"]) if node.op.kind is Kind.FUSED else ((), (root_place(shape),))
-    order = walked_axes(shape, rows)
-    reached = [reach(n, k.leaves, _walked_by(p)) for n, p in zip(outputs, places, strict=True)]
-    found = merged([*reached, Reach([walked_axes(shape)])])
-    outer = grouped(order[: len(rows)], shape, found)
-    inner = grouped(order[len(rows) :], shape, found)
-    whole = [i for i, n in enumerate(outputs) if n.shape == shape]
-    with nest(k, ["0"] * len(shape), outer, shape, tasks=True) as row:
-        with nest(k, row, inner, shape, tasks=not outer) as index:
-            store(k, [outputs[i] for i in whole], [targets[i] for i in whole], index)
-        once = [i for i in range(len(outputs)) if i not in whole]
-        indices = [["0" if t is None else row[t] for t in _walked_by(places[i])] for i in once]
-        store(k, [outputs[i] for i in once], [targets[i] for i in once], *indices)
-
-
-def _walked_by(place: Place) -> tuple[int | None, ...]:
-    """For each axis the domain axis that walks it; None where it stays at 0."""
-    return tuple([t if isinstance(t, int) else None for t in place])
-
-
-# ---------------------------------------------------------------- reductions
-
-
-def _reduction(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
-    """Row by row where a reduced axis is innermost in memory; else rows are combined into a row of accumulators."""
-    heavy = node if node.op.kind is Kind.REDUCE else heavy_node(node.attrs["body"])
-    assert heavy is not None
-    x, axes = heavy.inputs[0], heavy.attrs["axes"]
-    kept = [a for a in range(len(x.shape)) if a not in axes]
-    found = reach(x, k.leaves)
-    long = [a for a in range(len(x.shape)) if not is_one(x.shape[a])]
-    fast = found.fastest(long) if long else 0
-    along = fast in axes or not long or not any(a in axes for a in long)
-    if along or heavy.op.name in ("argmax", "argmin") or {n.shape for n in outputs} != {heavy.shape}:
-        _map(k, node, outputs, targets)
-        return
-    below: Mapping[Node, object] = {**k.leaves, heavy: ""}
-    found = merged([found, *(reach(n, below, tuple(kept)) for n in outputs)])
-    groups = grouped(kept, x.shape, found)
-    inner = next(group for group in groups if fast in group)
-    outer = [group for group in groups if group is not inner]
-    columns = product(x.shape[a] for a in inner)
-    n, blocks = k.dim(columns), (columns + COLUMNS - 1) // COLUMNS
-    with (
-        nest(k, ["0"] * len(x.shape), outer, x.shape, independent=False, tasks=True) as index,
-        k.loop(k.dim(blocks)) if outer else k.tasks(blocks) as block,
-    ):
-        start = k.let(f"{block} * {COLUMNS}")
-        width = k.let(f"lesser({COLUMNS}, {n} - {start})")
-        total = _column_totals(k, heavy, found, index, inner, start, width)
-        with k.loop(width, independent=True) as j:
-            at = put(index, inner, k.let(f"{start} + {j}"))
-            place = [at[a] for a in kept]
-            k.provide(heavy, place, k.let(f"{total}[{j}]", loads=True))
-            store(k, outputs, targets, place)
-
-
-def _column_totals(
-    k: LoopEmitter, heavy: Node, found: Reach, index: list[str], inner: list[int], start: str, width: str
-) -> str:
-    """Lines that reduce `width` neighbouring columns into local memory; gives its name."""
-    x = heavy.inputs[0]
-    groups = grouped(heavy.attrs["axes"], x.shape, found)
-    extent = product(x.shape[a] for a in groups[0])
-    total = _local(k, heavy, width)
-
-    def rows(into: str, at: list[str], rest: list[list[int]]) -> None:
-        with nest(k, at, rest, x.shape, independent=False) as place, k.loop(width, independent=True) as j:
-            value = k.element(x, put(place, inner, k.let(f"{start} + {j}")))
-            k.line(f"{into}[{j}] = {combined(heavy, f'{into}[{j}]', value)}")
-
-    if not is_sum(heavy) or (isinstance(extent, int) and extent <= ROWS):
-        rows(total, index, groups)
-        return total
-    n = k.dim(extent)
-    part = k.local(heavy.inputs[0].dtype, COLUMNS)
-    with k.loop(n, step=str(ROWS)) as first:
-        _clear(k, heavy, part, width)
-        with k.loop(f"lesser({first} + {ROWS}, {n})", first) as r:
-            rows(part, put(index, groups[0], r), groups[1:])
-        with k.loop(width, independent=True) as j:
-            k.line(f"{total}[{j}] = {combined(heavy, f'{total}[{j}]', f'{part}[{j}]')}")
-    return total
-
-
-def _local(k: LoopEmitter, heavy: Node, width: str) -> str:
-    name = k.local(heavy.inputs[0].dtype, COLUMNS)
-    _clear(k, heavy, name, width)
-    return name
-
-
-def _clear(k: LoopEmitter, heavy: Node, name: str, width: str) -> None:
-    with k.loop(width, independent=True) as j:
-        k.line(f"{name}[{j}] = {initial(heavy)}")
 
 
 # ---------------------------------------------------------------- ops with code of their own

@@ -284,7 +284,7 @@ class Grouping:
             group.heavy = group.heavy or node
             group.by_rows = group.by_rows and is_row_reduction(node, member.places[0], group.order)
             group.places[node] = member.places[0]
-        elif node.op.kind is not Kind.ELEMENTWISE and node.op.name not in ALIASES:
+        elif node.op.kind is not Kind.ELEMENTWISE and node.op.name not in (*ALIASES, "size_of"):
             group.regular = False
         group.members[node] = member
         group.fails = group.fails or node.op.can_fail

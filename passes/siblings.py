@@ -1,5 +1,5 @@
 """Reductions that share another kernel's loops over the same rows: a norm's gradients of weight and bias beside that of
-its operand, the mean and the variance of one tensor. Each then reads its rows while they are in a cache.
+its operand. Each then reads its rows while they are in a cache. Reductions down the same columns share one sweep.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from dlc.dims import Shape
 from dlc.ir import Node
+from dlc.ops.definition import Kind
 from dlc.passes.groups import MAX_COPIES, MAX_MEMBERS, MAX_RESULTS, MAX_ROW_REDUCTIONS, Group
+
+SEARCHES = ("argmax", "argmin")  # whose loops hold more than one number
 
 if TYPE_CHECKING:
     from dlc.passes.fusion_groups import Grouping
@@ -21,9 +24,13 @@ def join_siblings(grouping: Grouping) -> None:
         if group.by_rows:
             for x in group.operands(group.root.shape):
                 readers.setdefault(x, []).append(group)
+    columns: dict[object, list[Group]] = {}
     for other in list(grouping.by_root.values()):
         domain = _reduced_domain(other)
         if domain is None:
+            continue
+        if not other.by_rows:
+            _join_columns(grouping, other, domain, columns)
             continue
         found = dict.fromkeys(g for x in other.operands(domain) for g in readers.get(x, ())[:MAX_COPIES])
         for group in found:
@@ -32,10 +39,24 @@ def join_siblings(grouping: Grouping) -> None:
                 break
 
 
+def _join_columns(grouping: Grouping, other: Group, domain: Shape, columns: dict[object, list[Group]]) -> None:
+    """Let a reduction down columns, or of everything, share the sweep of one that reads the same operand."""
+    assert other.heavy is not None
+    for x in other.operands(domain):
+        for group in columns.get((x, other.heavy.attrs["axes"], other.root.shape), ())[:MAX_COPIES]:
+            if not grouping.order.is_before(group.unit, other.unit) and _may_join(grouping, group, other):
+                _merge(grouping, group, other)
+                return
+    for x in other.operands(domain):
+        columns.setdefault((x, other.heavy.attrs["axes"], other.root.shape), []).append(other)
+
+
 def _may_join(grouping: Grouping, group: Group, other: Group) -> bool:
     """Whether the reductions of `other` may become further results of `group`."""
     rows = frozenset(_kept_axes(other))
-    if group is other or frozenset(group.order[: len(rows)]) != rows or group.rows not in (None, rows):
+    if group is other:
+        return False
+    if other.by_rows and (frozenset(group.order[: len(rows)]) != rows or group.rows not in (None, rows)):
         return False
     reductions = len(group.places) + len(other.places)
     return (
@@ -60,14 +81,13 @@ def _reads_at_once(grouping: Grouping, group: Group, other: Group) -> bool:
 
 
 def _merge(grouping: Grouping, group: Group, other: Group) -> None:
-    rows = sorted(_kept_axes(other))
     for node, member in other.members.items():
         group.members.setdefault(node, member)
         grouping.homes[node] = list(dict.fromkeys(group if home is other else home for home in grouping.homes[node]))
     group.places.update(other.places)
     group.heavy = group.heavy or other.heavy
     group.fails = group.fails or other.fails
-    group.rows = frozenset(rows)
+    group.rows = frozenset(_kept_axes(other)) if other.by_rows else None
     group.results += other.results
     for node in group.results[1:]:
         if node not in grouping.roots and all([grouping.homes.get(u) == [group] for u in grouping.users[node]]):
@@ -84,8 +104,9 @@ def _kept_axes(group: Group) -> list[int]:
 
 def _reduced_domain(group: Group) -> Shape | None:
     """The shape over which all loops of a group run that computes one element a row, if there is one."""
-    if not group.places or not group.by_rows:
+    if not group.places or any(n.op.kind is not Kind.REDUCE or n.op.name in SEARCHES for n in group.places):
         return None
     (shape, axes), *others = dict.fromkeys((n.inputs[0].shape, tuple(n.attrs["axes"])) for n in group.places)
     kept = tuple(d for a, d in enumerate(shape) if a not in axes)
-    return shape if not others and kept and all([r.shape == kept for r in group.results]) else None
+    alike = not others and all([r.shape == kept for r in group.results])
+    return shape if alike and (kept or not group.by_rows) else None
