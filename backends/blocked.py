@@ -168,7 +168,7 @@ class Block:
             return p.element(COLUMNS, k.let(f"{self.left} + {j}"), k.let(f"{begin} + {s}"))
 
         make = packing.by_steps if p.dense(COLUMNS) else packing.turned
-        panels = packing.Panels(self.count, tile.width, tile.lanes, self.panel)
+        panels = packing.Panels(self.count, tile.width, tile.lanes, self.panel, tile.width)
         make(k, self.dtype, self.packed, panels, self.width, multiple(p.extent(COLUMNS), tile.width), steps, load)
 
     def _multiply(self, top: str, at: str, begin: str, steps: str, whole: str) -> None:
@@ -182,12 +182,12 @@ class Block:
         def load(r: str, s: str) -> str:
             return p.element(ROWS, k.let(f"{top} + {r}"), k.let(f"{begin} + {s}"))
 
-        if p.dense(ROWS):  # vectors are copied whole, though a strip may be a little less
+        if p.dense(ROWS):  # whole vectors are copied, though a strip may be a little less
             half = max(1, tile.lanes // 2)
-            row, step = 1, -(-tile.rows // half) * half
-            strip = k.local(self.dtype, step * self.depth)
-            height = k.let(f"lesser({step}, {rows} - {top})")
-            packing.by_steps(k, self.dtype, strip, packing.Panels("1", step, tile.lanes, 0), height, False, steps, load)
+            row, step, width = 1, tile.rows, -(-tile.rows // half) * half
+            strip = k.local(self.dtype, step * self.depth + half)
+            height, panels = k.let(f"lesser({width}, {rows} - {top})"), packing.Panels("1", width, tile.lanes, 0, step)
+            packing.by_steps(k, self.dtype, strip, panels, height, False, steps, load)
         else:
             row, step = self.depth + tile.lanes, 1
             strip = k.local(self.dtype, tile.rows * row)

@@ -17,12 +17,16 @@ Load = Callable[[str, str], str]
 
 
 class Panels(NamedTuple):
-    """How columns lie packed: `number` panels of `width` columns, which are whole vectors; `size` apart."""
+    """How columns lie packed: `number` panels of `width` columns, `size` apart.
+
+    Steps are `pitch` apart: where that is less than `width`, a step is laid over the last columns of the one before.
+    """
 
     number: str
     width: int
     lanes: int
     size: int
+    pitch: int
 
 
 def by_rows(k: LoopEmitter, into: str, rows: str, pitch: int, steps: str, load: Load) -> None:
@@ -34,14 +38,14 @@ def by_rows(k: LoopEmitter, into: str, rows: str, pitch: int, steps: str, load: 
 def by_steps(
     k: LoopEmitter, dtype: str, into: str, panels: Panels, columns: str, exact: bool, steps: str, load: Load
 ) -> None:
-    """``into[panel * size + s * width + j]``: for operands that run along their side.
+    """``into[panel * size + s * pitch + j]``: for operands that run along their side.
 
     There are zeros where the last panel has no columns, unless `exact` says that it has all.
     """
     width = panels.width
 
     def copy(panel: str, s: str, first: str, stop: str, value: Load) -> None:
-        row = k.let(f"{panel} * {panels.size} + {s} * {width}")
+        row = k.let(f"{panel} * {panels.size} + {s} * {panels.pitch}")
         left = k.let(f"{panel} * {width}")
         with k.loop(stop, first, independent=True) as j:
             k.line(f"{into}[{row} + {j}] = {value(k.let(f'{left} + {j}'), s)}")
