@@ -1,165 +1,173 @@
-"""Convolutions and their adjoints as loops.
+"""Convolutions and their data gradients on register tiles.
 
-The image elements that a tile of pixels meets are gathered into planes of local memory (see `planes`), so that the
-inner loops of `contractions` run over dense rows whatever the stride, dilation and padding.
+A row of the result is a filter, a column a pixel; the sum runs over channels and places of the kernel. A first part of
+the kernel packs the weights (see `filters`); then a task takes some filters of a tile of pixels, whose elements it
+gathers into planes of local memory (see `planes`). The data gradient is a convolution of the result's gradient, with
+the roles of channels and filters exchanged and the kernel turned around; with a stride, one for each residue class of
+pixels, which meet the places of their class alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.backends.axes import grouped, is_one, reach
-from dlc.backends.contractions import (
-    ROWS,
-    Text,
-    add_tile,
-    at_most,
-    clear,
-    contraction,
-    dot_products,
-    fewer,
-    outer_products,
-)
+from dlc.backends.axes import grouped, is_one, merged, reach
+from dlc.backends.contractions import contraction
 from dlc.backends.emitter import LoopEmitter, put
+from dlc.backends.expressions import literal
+from dlc.backends.filters import TURNED, Filters
 from dlc.backends.nests import store
-from dlc.backends.planes import COLUMNS, Block, Planes, Tile, divided, tiles
-from dlc.dtypes import itemsize
+from dlc.backends.planes import COLUMNS, Axis, Line, Planes, Tile, ceiling, even, grid, kernel_size, lines, tile_at
+from dlc.backends.products import unravelled
+from dlc.backends.tiling import tile_shape
+from dlc.dims import product
 from dlc.ir import Node
 
-FILTERS = 128  # most rows of accumulators; a multiple of ROWS
-GRADIENTS = 512  # bytes of a column of gradients beside their accumulators; whole steps of ROWS elements
+ROWS = 144  # most rows of a task
 
 
 def conv2d(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
-    """For each image, group and tile of pixels: filters times the gathered planes."""
+    """Filters times the planes of the image."""
     heavy = contraction(node)
     x, w = heavy.inputs
-    planes = Planes(k, heavy, x, w.shape[2:], w.shape[1])
-    flat = grouped((1, 2, 3), w.shape, reach(w, k.leaves))
-
-    def weight(group: str, row: str, block: Block, s: str) -> str:
-        if planes.whole and len(flat) == 1:
-            return k.element(w, put([row, "0", "0", "0"], flat[0], k.let(f"{planes.first(block)} + {s}")))
-        return k.element(w, [row, *planes.place(block, s)])
-
-    _filtered(k, heavy, outputs, targets, planes, weight)
+    kernel = kernel_size(w.shape[2:])
+    axes = lines(heavy, kernel, x.shape[2:], heavy.shape[2:])
+    planes = Planes(k, x, w.shape[1], kernel, heavy.attrs["stride"], heavy.attrs["dilation"])
+    Filtering(k, heavy, outputs, targets, planes, axes, backward=False).emit()
 
 
 def conv2d_data_gradient(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
-    """The same, with the channels' roles exchanged: a pixel gathers the gradients of the outputs it took part in."""
+    """The turned kernels, channel by channel, times the planes of the gradient."""
     heavy = contraction(node)
     g, w = heavy.inputs
-    filters = w.shape[0] // heavy.attrs["groups"]
-    planes = Planes(k, heavy, g, w.shape[2:], filters, backward=True)
-    flat = grouped((2, 3), w.shape, reach(w, k.leaves))
-
-    def weight(group: str, row: str, block: Block, s: str) -> str:
-        channel, *place = planes.place(block, s)
-        o = k.let(f"{k.let(f'{group} * {k.dim(filters)}')} + {channel}")
-        c = k.let(f"{row} - {k.let(f'{group} * {k.dim(w.shape[1])}')}")
-        if planes.whole and len(flat) == 1:
-            return k.element(w, put([o, c, "0", "0"], flat[0], divided(k, s, planes.places)[1]))
-        return k.element(w, [o, c, *place])
-
-    _filtered(k, heavy, outputs, targets, planes, weight)
+    axes = lines(heavy, kernel_size(w.shape[2:]), heavy.shape[2:], g.shape[2:])
+    most, gap = (axes[0].most, axes[1].most), (axes[0].gap, axes[1].gap)
+    planes = Planes(k, g, w.shape[0] // heavy.attrs["groups"], most, (1, 1), gap)
+    Filtering(k, heavy, outputs, targets, planes, axes, backward=True).emit()
 
 
-def _filtered(
-    k: LoopEmitter, heavy: Node, outputs: Sequence[Node], targets: Sequence[str], planes: Planes, weight: Text
-) -> None:
-    """result[n, o, pixel] = sum of weight(group, o, s) * planes[s, pixel], tile by tile."""
-    filters = heavy.shape[1] // heavy.attrs["groups"]
-    per_group, rows = k.dim(filters), fewer(ROWS, filters)
-    total = k.local(heavy.dtype, FILTERS * COLUMNS)
-    with (
-        k.tasks(heavy.shape[0]) as n,
-        k.loop(k.dim(heavy.attrs["groups"])) as group,
-        tiles(k, heavy.shape[2:], planes.halo) as tile,
-        k.loop(per_group, step=str(FILTERS)) as first,
-    ):
-        top = k.let(f"{group} * {per_group} + {first}")
-        count = k.let(f"lesser({FILTERS}, {per_group} - {first})")
-        last = k.let(f"{top} + {count}")
-        clear(k, total, heavy.dtype, whole(k, count, rows), COLUMNS, tile.lanes)
-        with planes.blocks() as block:
-            planes.fill(n, group, block, tile)
-            with k.loop(count, step=str(rows)) as r0:
-                at = [at_most(k, k.let(f"{top} + {r0} + {r}"), last) for r in range(rows)]
-                outer_products(
-                    k, total, k.let(f"{r0} * {COLUMNS}"), rows, COLUMNS, ("0", block.steps), tile.lanes,
-                    lambda r, s: weight(group, at[r], block, s),
-                    lambda s, j: k.let(f"{planes.array}[{planes.run(s)} + {j}]", loads=True),
-                )  # fmt: skip
+class Filtering:
+    """result[n, row, pixel] = sum over s of weights[row, s] * planes[s, pixel]."""
+
+    def __init__(
+        self, k: LoopEmitter, heavy: Node, outputs: Sequence[Node], targets: Sequence[str],
+        planes: Planes, axes: Sequence[Line], backward: bool,
+    ) -> None:  # fmt: skip
+        self.k, self.heavy, self.outputs, self.targets = k, heavy, outputs, targets
+        self.planes, self.lines, self.backward = planes, axes, backward
+        self.groups = heavy.attrs["groups"]
+        self.strides = (axes[0].stride, axes[1].stride) if backward else (1, 1)
+        classes = self.strides[0] * self.strides[1]
+        self.tile = tile_shape(k.target, heavy.dtype, heavy.shape[1] // self.groups, COLUMNS)
+        self.pitch = -(-COLUMNS // self.tile.width) * self.tile.width
+        self.filters = Filters(k, heavy.inputs[1], self.groups, backward, self.tile.rows, planes.most, classes)
+        pixels = [ceiling(d, s) for d, s in zip(heavy.shape[2:], self.strides, strict=True)]
+        self.grid = grid(heavy.shape[0], pixels[0], pixels[1], planes.halo)
+        blocks, most = self.filters.blocks, max(1, ROWS // self.tile.rows)
+        self.held = even(blocks, most) if isinstance(blocks, int) else most  # blocks of rows of a task
+        self.most_rows = min(most, blocks if isinstance(blocks, int) else most) * self.tile.rows
+
+    def emit(self) -> None:
+        """Both parts."""
+        self._pack()
+        k = self.k
+        k.barrier()
+        planes, cut, rows = self.planes, self.grid, self.tile.rows
+        extents = [*cut.counts, self.strides[0] * self.strides[1], self.groups, ceiling(self.filters.blocks, self.held)]
+        planes.allocate()
+        total = k.local(self.heavy.dtype, (self.most_rows + 1) * self.pitch)
+        runs = k.local("int64", planes.held * planes.high * planes.wide)
+        with k.tasks(product(extents)) as t:
+            *at, which, group, chunk = unravelled(k, t, extents)
+            y, x = self._axes(which)
+            tile = tile_at(k, cut, (at[0], at[1], at[2]), k.dim(self.heavy.shape[0]), y, x)
+            first = k.let(f"{chunk} * {k.dim(self.held)}")
+            blocks = k.let(f"lesser({k.dim(self.held)}, {k.dim(self.filters.blocks)} - {first})")
+            if not planes.single:
+                with k.loop(k.let(f"{blocks} * {rows * self.pitch}"), independent=True) as i:
+                    k.line(f"{total}[{i}] = {literal(0, self.heavy.dtype)}")
+            with planes.blocks(y, x) as block:
+                planes.fill(group, block, tile, y, x)
+                planes.table(runs, block, tile)
+                steps = k.let(f"{block.channels} * {block.places}")
+                with k.loop(blocks) as b:
+                    section = self.filters.section_at(which, group, k.let(f"{first} + {b}"))
+                    left = k.let(f"{section} + {self.filters.steps_at(block, x)} * {rows}")
+                    with k.loop(tile.pixels, step=str(self.tile.width)) as j:
+                        k.line(
+                            f"multiply_runs({rows}, {self.tile.vectors}, {self.tile.lanes}, {self.filters.packed}, "
+                            f"{left}, 1, {rows}, {planes.array}, {j}, {runs}, 0, {steps}, {total}, "
+                            f"{k.let(f'{b} * {rows * self.pitch}')} + {j}, {self.pitch}, {int(planes.single)})"
+                        )
+            self._finish(tile, (y, x), group, first, total)
+
+    def _pack(self) -> None:
+        """The part that packs the weights."""
+        k, filters = self.k, self.filters
+        in_order = self.planes.whole and filters.in_order
+        turned = self.backward and in_order and max(self.planes.most) > 1
+        extents = [*filters.extents[:2], ceiling(filters.channels, TURNED) if turned else filters.blocks]
+        with k.tasks(product(extents)) as t:
+            which, group, part = unravelled(k, t, extents)
+            y, x = self._axes(which)
+            if turned:
+                filters.pack_turned(which, group, part, y, x)
+            elif in_order and not self.backward:
+                filters.pack_rows(group, part)
+            else:
+                with self.planes.blocks(y, x) as places:
+                    filters.pack(which, group, part, places, y, x)
+
+    def _axes(self, which: str) -> tuple[Axis, Axis]:
+        """How pixels of a class meet elements."""
+        if not self.backward:
+            return self.lines[0].forward(self.k), self.lines[1].forward(self.k)
+        down, right = unravelled(self.k, which, self.strides)
+        return self.lines[0].backward(self.k, down), self.lines[1].backward(self.k, right)
+
+    def _finish(self, tile: Tile, axes: tuple[Axis, Axis], group: str, first: str, total: str) -> None:
+        """Store what follows from a tile of totals, filter by filter and image by image."""
+        k, filters = self.k, self.filters
+        top = k.let(f"{first} * {self.tile.rows}")
+        count = k.let(f"lesser({k.dim(self.held)} * {self.tile.rows}, {k.dim(filters.count)} - {top})")
+        spare = str(self.most_rows * self.pitch)
+        high, wide = tile.height, tile.width
+        image = k.let(f"{high} * {wide}")
         with k.loop(count) as r:
-            lead = [n, k.let(f"{top} + {r}")]
-            _store_pixels(k, heavy, outputs, targets, lead, f"{total}[{k.let(f'{r} * {COLUMNS}')}", tile)
+            row = k.let(f"{group} * {k.dim(filters.count)} + {top} + {r}")
+            own = k.let(f"{r} * {self.pitch}")
+            if self.grid.images != 1:  # rows of several images lie side by side: apart they are longer
+                many = k.let(f"1 < {tile.images}")
+                with k.block(f"if {many}:", guard=True):
+                    k.line(
+                        f"copy_rows({self.tile.lanes}, 1, {total}, {spare}, {wide}, {image}, "
+                        f"{total}, {own}, {tile.line}, {wide}, {tile.images}, {high}, 0, {high}, {wide}, 0, {wide})"
+                    )
+                own = k.let(f"select({many}, {spare}, {own})")
+            with k.loop(tile.images) as i:
+                lead = [k.let(f"{tile.n} + {i}"), row]
+                self._store(tile, axes, lead, total, k.let(f"{own} + {i} * {image}"))
 
-
-def _store_pixels(
-    k: LoopEmitter, heavy: Node, outputs: Sequence[Node], targets: Sequence[str],
-    lead: list[str], total: str, tile: Tile,
-) -> None:  # fmt: skip
-    """Store a tile of pixels, row by row."""
-    with k.loop(tile.height) as y:
-        line = k.let(f"{y} * {tile.width}")
-        with k.loop(tile.width, independent=True) as x:
-            place = [*lead, k.let(f"{tile.y} + {y}"), k.let(f"{tile.x} + {x}")]
-            _finish(k, heavy, outputs, targets, place, f"{total} + {line} + {x}]")
-
-
-def conv2d_weight_gradient(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
-    """For blocks of filters and of kernel places: dot products of gradients and gathered planes, over all pixels."""
-    heavy = contraction(node)
-    x, g = heavy.inputs
-    filters, channels = heavy.shape[0] // heavy.attrs["groups"], heavy.shape[1]
-    planes = Planes(k, heavy, x, heavy.shape[2:], channels)
-    per_group, rows = k.dim(filters), fewer(ROWS, filters)
-    held = GRADIENTS // itemsize(heavy.dtype)
-    pitch = -(-planes.most_steps // ROWS) * ROWS
-    total, gradients = k.local(heavy.dtype, held * pitch), k.local(heavy.dtype, held * COLUMNS)
-    with (
-        k.loop(k.dim(heavy.attrs["groups"])) as group,
-        k.loop(per_group, step=str(held)) as first,
-        planes.blocks() as block,
-    ):
-        top = k.let(f"{group} * {per_group} + {first}")
-        count = k.let(f"lesser({held}, {per_group} - {first})")
-        clear(k, total, heavy.dtype, whole(k, count, rows), pitch, whole(k, block.steps, ROWS))
-        with k.loop(k.dim(g.shape[0])) as n, tiles(k, g.shape[2:], planes.halo) as tile:
-            planes.fill(n, group, block, tile)
-            _gather_gradients(k, g, gradients, n, top, count, tile)
-            with k.loop(count, step=str(rows)) as r0, k.loop(block.steps, step=str(ROWS)) as c0:
-                lines = [k.let(f"{at_most(k, k.let(f'{r0} + {r}'), count)} * {COLUMNS}") for r in range(rows)]
-                runs = [planes.run(at_most(k, k.let(f"{c0} + {c}"), block.steps)) for c in range(ROWS)]
-                products = dot_products(
-                    k, heavy.dtype, rows, ROWS, ("0", tile.pixels),
-                    lambda r, s: k.let(f"{gradients}[{lines[r]} + {s}]", loads=True),
-                    lambda c, s: k.let(f"{planes.array}[{runs[c]} + {s}]", loads=True),
-                )  # fmt: skip
-                add_tile(k, total, k.let(f"{r0} * {pitch} + {c0}"), pitch, products)
-        with k.loop(count) as r, k.loop(block.steps) as c:
-            place = [k.let(f"{top} + {r}"), *planes.place(block, c)]
-            _finish(k, heavy, outputs, targets, place, f"{total}[{k.let(f'{r} * {pitch}')} + {c}]")
-
-
-def _gather_gradients(k: LoopEmitter, g: Node, into: str, n: str, top: str, count: str, tile: Tile) -> None:
-    """The gradients of a tile's pixels, a row for each filter."""
-    with k.loop(count) as r, k.loop(tile.height) as y:
-        o, row = k.let(f"{top} + {r}"), k.let(f"{tile.y} + {y}")
-        line = k.let(f"{r} * {COLUMNS} + {k.let(f'{y} * {tile.width}')}")
-        with k.loop(tile.width, independent=True) as x:
-            k.line(f"{into}[{line} + {x}] = {k.element(g, [n, o, row, k.let(f'{tile.x} + {x}')])}")
-
-
-def _finish(
-    k: LoopEmitter, heavy: Node, outputs: Sequence[Node], targets: Sequence[str], place: list[str], total: str
-) -> None:
-    """Store what follows from one element of the result."""
-    place = ["0" if is_one(d) else i for i, d in zip(place, heavy.shape, strict=True)]
-    k.provide(heavy, place, k.let(total, loads=True))
-    store(k, outputs, targets, place)
-
-
-def whole(k: LoopEmitter, count: str, step: int) -> str:
-    """A count, rounded up to whole steps."""
-    return k.let(f"({count} + {step - 1}) // {step} * {step}")
+    def _store(self, tile: Tile, axes: tuple[Axis, Axis], lead: list[str], total: str, base: str) -> None:
+        """Store a rectangle of pixels: row by row, or as one line where it is one in all memory."""
+        k, heavy = self.k, self.heavy
+        found = merged(reach(n, {**k.leaves, heavy: ""}) for n in self.outputs)
+        long = [a for a in (2, 3) if not is_one(heavy.shape[a])]
+        joined = self.strides == (1, 1) and len(grouped(long, heavy.shape, found)) == 1
+        rows, length = tile.height, tile.width
+        if joined:
+            columns = k.dim(heavy.shape[3])
+            dense = k.let(f"{tile.width} == {columns}")
+            rows = k.let(f"select({dense}, 1, {tile.height})")
+            length = k.let(f"select({dense}, {tile.height} * {tile.width}, {tile.width})")
+        with k.loop(rows) as h, k.loop(length, independent=True) as z:
+            if joined:
+                start = k.let(f"({tile.y} + {h}) * {columns} + {tile.x}")
+                place = put([*lead, "0", "0"], long, k.let(f"{start} + {z}"))
+            else:
+                corner = (k.let(f"{tile.y} + {h}"), k.let(f"{tile.x} + {z}"))
+                place = [*lead, *(axis.pixel(i) for axis, i in zip(axes, corner, strict=True))]
+            place = ["0" if is_one(d) else i for i, d in zip(place, heavy.shape, strict=True)]
+            value = k.let(f"{total}[{k.let(f'{base} + {h} * {tile.width}')} + {z}]", loads=True)
+            k.provide(heavy, place, value)
+            store(k, self.outputs, self.targets, place)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dlc.backends.convolutions import conv2d, conv2d_data_gradient, conv2d_weight_gradient
+from dlc.backends.convolutions import conv2d, conv2d_data_gradient
 from dlc.backends.emitter import LoopEmitter, Part
 from dlc.backends.expressions import constructor, literal, plus
 from dlc.backends.maps import map_
@@ -15,6 +15,7 @@ from dlc.backends.matmul import matmul
 from dlc.backends.points import points
 from dlc.backends.reductions import reduction
 from dlc.backends.target import Target
+from dlc.backends.weight_gradient import conv2d_weight_gradient
 from dlc.dims import DimLike, product
 from dlc.dtypes import itemsize
 from dlc.errors import UnsupportedError

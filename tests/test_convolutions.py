@@ -93,6 +93,8 @@ CASES: dict[str, Case] = {
     "one pixel": ((3, 200, 1, 1), (9, 200, 1, 1), {}),
     "a kernel of several blocks": ((1, 1, 70, 66), (1, 1, 64, 62), {}),
     "a wide dilation": ((1, 1, 240, 230), (2, 1, 3, 3), {"dilation": (110, 101)}),
+    "many small images in a tile": ((21, 3, 4, 5), (20, 3, 3, 3), {"padding": 1}),
+    "small images, strided": ((9, 18, 8, 8), (17, 18, 3, 3), {"stride": 2, "padding": 1}),
     "strides past a phase": ((1, 2, 30, 30), (2, 2, 2, 2), {"stride": (5, 4), "padding": 1}),
 }
 MORE: dict[str, Case] = {
@@ -128,9 +130,9 @@ def test_infinities_stay_in_the_sums_they_belong_to() -> None:
         np.testing.assert_array_equal(np.isfinite(run(node, operands, {})), np.isfinite(wanted))
 
 
-def test_one_source_for_images_of_all_sizes() -> None:
+def test_one_source_for_images_of_many_sizes() -> None:
     def source(n: int, channels: int, filters: int, side: int) -> str:
         x, w = dlc.input("x", (n, channels, side, side)), dlc.input("w", (filters, channels, 3, 3))
         return source_of(dlc.conv2d(x, w, padding=1).node)
 
-    assert source(2, 16, 32, 8) == source(7, 64, 128, 57)
+    assert source(2, 64, 128, 40) == source(7, 96, 128, 57)

@@ -296,62 +296,96 @@ def _transposed(b: Any, rows: list[Value]) -> list[Value]:
 # ---------------------------------------------------------------- rows with zeros around them
 
 
-def copy_row(
-    typingctx: Any, lanes: Any, step: Any, target: Any, target_at: Any, width: Any,
-    source: Any, source_at: Any, first: Any, stop: Any,
+def copy_rows(
+    typingctx: Any, lanes: Any, step: Any, target: Any, target_at: Any, target_row: Any, target_image: Any,
+    source: Any, source_at: Any, source_row: Any, source_image: Any,
+    images: Any, rows: Any, begin: Any, end: Any, width: Any, first: Any, stop: Any,
 ) -> Any:  # fmt: skip
-    """copy_row(lanes, step, target, target_at, width, source, source_at, first, stop)
+    """copy_rows(lanes, step, target, target_at, target_row, target_image, source, source_at, source_row, source_image,
+    images, rows, begin, end, width, first, stop)
 
-    ``target[target_at + j] = source[source_at + j * step] if first <= j < stop else 0`` for j < width. Nothing else is
-    touched, so short rows cost as little as one vector. lanes and step are literals; the step is 1 or 2.
+    For i < images, r < rows and j < width, where 0 <= begin <= end <= rows::
+
+        target[target_at + i * target_image + r * target_row + j]
+            = source[source_at + i * source_image + r * source_row + j * step]
+              if begin <= r < end and first <= j < stop else 0
+
+    Nothing else is touched, so short rows cost as little as one vector. lanes and step are literals, step 1 or 2.
     """
     shape = _known((lanes, step))
-    if None in shape or not _typed((source, target), (target_at, width, source_at, first, stop)):
+    places = (target_at, target_row, target_image, source_at, source_row, source_image)
+    if None in shape or not _typed((source, target), (*places, images, rows, begin, end, width, first, stop)):
         return None
 
     def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
-        _, _, target, target_at, width, source, source_at, first, stop = values
-        function = _row_copy(b.module, target.type, *shape)
-        places = [b.gep(buffer, [at]) for buffer, at in ((target, target_at), (source, source_at))]
-        b.call(function, [*places, width, first, stop])
+        _, _, target, target_at, target_row, target_image, source, source_at, source_row, source_image, *sizes = values
+        function = _rows_copy(b.module, target.type, int(lanes.literal_value), int(step.literal_value))
+        target, source = b.gep(target, [target_at]), b.gep(source, [source_at])
+        b.call(function, [target, target_row, target_image, source, source_row, source_image, *sizes])
         return context.get_dummy_value()
 
-    return types.none(lanes, step, target, target_at, width, source, source_at, first, stop), emit
+    kinds = (
+        lanes, step, target, target_at, target_row, target_image, source, source_at, source_row, source_image,
+        images, rows, begin, end, width, first, stop,
+    )  # fmt: skip
+    return types.none(*kinds), emit
 
 
-def _row_copy(module: Any, place: Any, lanes: int, step: int) -> Any:
-    """``void(target, source, width, first, stop)`` of a module, made on first use."""
+def _rows_copy(module: Any, place: Any, lanes: int, step: int) -> Any:
+    """The function of a module that `copy_rows` calls, made on first use."""
     assert step in (1, 2)
-    name = f"copy_row_{place.pointee}_{lanes}_{step}"
+    name = f"copy_rows_{place.pointee}_{lanes}_{step}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [place, place, I64, I64, I64]), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [place, I64, I64, place, *[I64] * 9]), name)
     function.linkage = "internal"
-    function.attributes.add("nounwind")
-    target, source, width, first, stop = function.args
+    for attribute in ("noinline", "nounwind"):
+        function.attributes.add(attribute)
+    target, target_row, target_image, source, source_row, source_image = function.args[:6]
+    images, rows, begin, end, width, first, stop = function.args[6:]
     b = ir.IRBuilder(function.append_basic_block("entry"))
-    kind = ir.VectorType(place.pointee, lanes)
-    zero = ir.Constant(kind, [0.0] * lanes)
+    zero = ir.Constant(ir.VectorType(place.pointee, lanes), [0.0] * lanes)
+    scale = constant(step)
     # of elements step apart, those between are read too, but none beyond the last
-    bounds = b.mul(first, constant(step)), b.sub(b.mul(stop, constant(step)), constant(step - 1))
+    low, high = b.mul(first, scale), b.sub(b.mul(stop, scale), constant(step - 1))
 
-    def chunk(j: Value, carried: Sequence[Value]) -> Sequence[Value]:
-        parts = []
-        for part in range(step):
-            at = b.add(b.mul(j, constant(step)), constant(part * lanes))
-            mask = b.and_(
-                b.xor(_below(b, b.sub(bounds[0], at), lanes), ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes)),
-                _below(b, b.sub(bounds[1], at), lanes),
-            )
-            parts.append(_masked(b, "load", vector_place(b, b.gep(source, [at]), lanes), mask, zero))
-        value = parts[0]
-        if step > 1:
-            value = b.shuffle_vector(*parts, ir.Constant(ir.VectorType(I32, lanes), [step * i for i in range(lanes)]))
+    def columns(j: Value, _: Sequence[Value]) -> Sequence[Value]:
+        starts = [b.add(b.mul(j, scale), constant(part * lanes)) for part in range(step)]
+        masks = [b.and_(b.not_(_below(b, b.sub(low, s), lanes)), _below(b, b.sub(high, s), lanes)) for s in starts]
         inside = _below(b, b.sub(width, j), lanes)
-        _masked(b, "store", vector_place(b, b.gep(target, [j]), lanes), inside, value)
+
+        def image(i: Value, _: Sequence[Value]) -> Sequence[Value]:
+            into = moved(b, target, b.add(b.mul(i, target_image), j))
+            corner = b.mul(i, source_image)
+            at = [b.gep(source, [b.add(corner, s)]) for s in starts]
+
+            def store(r: Value, value: Value) -> None:
+                row = b.gep(into, [b.mul(r, target_row)])
+                _masked(b, "store", vector_place(b, row, lanes), inside, value)
+
+            def blank(r: Value, _: Sequence[Value]) -> Sequence[Value]:
+                store(r, zero)
+                return ()
+
+            def copied(r: Value, _: Sequence[Value]) -> Sequence[Value]:
+                shift = b.mul(r, source_row)
+                parts = [
+                    _masked(b, "load", vector_place(b, b.gep(x, [shift]), lanes), mask, zero)
+                    for x, mask in zip(at, masks, strict=True)
+                ]
+                every = ir.Constant(ir.VectorType(I32, lanes), [step * lane for lane in range(lanes)])
+                store(r, parts[0] if step == 1 else b.shuffle_vector(*parts, every))
+                return ()
+
+            loop(b, constant(0), begin, 1, (), blank)
+            loop(b, begin, end, 1, (), copied)
+            loop(b, end, rows, 1, (), blank)
+            return ()
+
+        loop(b, constant(0), images, 1, (), image)
         return ()
 
-    loop(b, constant(0), width, lanes, (), chunk)
+    loop(b, constant(0), width, lanes, (), columns)
     b.ret_void()
     return function
 
@@ -395,4 +429,4 @@ define("multiply", multiply, literals=True)
 define("multiply_runs", multiply_runs, literals=True)
 define("transpose", transpose, literals=True)
 define("prefetch", prefetch, literals=True)
-define("copy_row", copy_row, literals=True)
+define("copy_rows", copy_rows, literals=True)
