@@ -65,7 +65,7 @@ def softmax(x: Any, axis: int = -1) -> Tensor:
     axes = (one_axis(axis, t.ndim, "softmax"),)
     e = exp(_shifted(t, axes)[0])
     total = sum_(e, axis=axes, keepdims=True)
-    return e / where(equal(total, scalar(0, t.dtype)), scalar(1, t.dtype), total)
+    return e * (1.0 / where(equal(total, scalar(0, t.dtype)), scalar(1, t.dtype), total))  # one division a row
 
 
 @located
@@ -237,7 +237,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, ep
     t = _floating(x, "layer_norm")
     axes = normalized_axes(axis, t.ndim, "layer_norm")
     centred = t - mean(t, axis=axes, keepdims=True)
-    y = centred / sqrt(mean(square(centred), axis=axes, keepdims=True) + eps)
+    y = centred * (1.0 / sqrt(mean(square(centred), axis=axes, keepdims=True) + eps))  # one division a row
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 

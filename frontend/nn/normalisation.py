@@ -57,7 +57,7 @@ class _BatchNorm(Module):
         centred = x - _beside(mean, x)
         var = (centred * centred).mean(axis=axes)
         used_mean, used_var = where(TRAINING, mean, running_mean), where(TRAINING, var, running_var)
-        y = (x - _beside(used_mean, x)) / _beside(sqrt(used_var + self.eps), x)
+        y = (x - _beside(used_mean, x)) * _beside(1.0 / sqrt(used_var + self.eps), x)
         if self.weight is not None and self.bias is not None:
             y = y * _beside(self.weight.resolve((channels,), what), x) + _beside(
                 self.bias.resolve((channels,), what), x
