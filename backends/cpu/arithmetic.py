@@ -197,6 +197,14 @@ def _isfinite(b: Any, kind: Any, x: Any) -> Any:
     return b.fcmp_ordered("<", llvm(b, "fabs", x), ir.Constant(x.type, float("inf")))
 
 
+def _shifted(b: Any, kind: Any, x: Any, n: Any, shift: Callable[..., Any]) -> Any:
+    """x shifted by n bits; by more than there are, or fewer than none, nothing is left but copies of the sign."""
+    most = ir.Constant(x.type, x.type.width - 1)
+    fits = b.icmp_unsigned("<=", n, most)
+    signs = b.ashr(x, most) if kind.signed and shift == b.ashr else ir.Constant(x.type, 0)
+    return b.select(fits, shift(x, b.select(fits, n, most)), signs)
+
+
 _elementary("accumulate", 2, _accumulate)
 _elementary("lesser", 2, lambda b, kind, x, y: b.select(b.icmp_signed("<", x, y), x, y))  # of dims and indices
 _elementary("greater", 2, lambda b, kind, x, y: b.select(b.icmp_signed(">", x, y), x, y))
@@ -212,8 +220,12 @@ _elementary("relu", 1, _relu)
 _elementary("invert", 1, lambda b, kind, x: b.not_(x))
 _elementary("isnan", 1, lambda b, kind, x: b.fcmp_unordered("uno", x, x), result=types.boolean)
 _elementary("isfinite", 1, _isfinite, result=types.boolean)
+_elementary("shift_left", 2, lambda b, kind, x, n: _shifted(b, kind, x, n, b.shl))
+_elementary("shift_right", 2, lambda b, kind, x, n: _shifted(b, kind, x, n, b.ashr if kind.signed else b.lshr))
 for _text, _emit in vector_math.UNARY.items():
     _elementary(_text, 1, lambda b, kind, x, emit=_emit: emit(b, x))
+for _text, _join in vector_math.BINARY.items():
+    _elementary(_text, 2, lambda b, kind, x, y, emit=_join: emit(b, x, y))
 
 
 @name

@@ -360,6 +360,15 @@ def _by_type(own: Callable[..., Any], other: str | Callable[..., Any]) -> Callab
     return function
 
 
+def _c_library(name: str) -> Callable[..., Any]:
+    """A function of the C library, of float64; that of float32 is the same, rounded."""
+
+    def wide(b: Any, *xs: Any) -> Any:
+        return call(b, name, *xs)
+
+    return _by_type(_widened(wide), wide)
+
+
 exp = _by_type(exp_f32, "exp")
 log = _by_type(log_f32, "log")
 tanh = _by_type(tanh_f32, "tanh")
@@ -378,4 +387,16 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "sqrt": lambda b, x: llvm(b, "sqrt", x),
     "floor": lambda b, x: llvm(b, "floor", x),
     "ceil": lambda b, x: llvm(b, "ceil", x),
+    "trunc": lambda b, x: llvm(b, "trunc", x),
+    "rint": lambda b, x: llvm(b, "rint", x),
+    **{
+        text: _c_library(text)
+        for text in ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "exp2", "log2", "log10")
+    },
 }  # fmt: skip
+BINARY: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "atan2": _c_library("atan2"),
+    "hypot": _c_library("hypot"),
+    "copysign": lambda b, x, y: llvm(b, "copysign", x, y),
+    "nextafter": lambda b, x, y: call(b, "nextafterf" if x.type == FLOAT else "nextafter", x, y),
+}

@@ -221,6 +221,14 @@ def _isfinite(b: Any, kind: Any, x: Any) -> Any:
     return b.fcmp_ordered("<", _libdevice(b, "fabs", x), ir.Constant(x.type, float("inf")))
 
 
+def _shifted(b: Any, kind: Any, x: Any, n: Any, shift: Callable[..., Any]) -> Any:
+    """x shifted by n bits; by more than there are, or fewer than none, nothing is left but copies of the sign."""
+    most = ir.Constant(x.type, x.type.width - 1)
+    fits = b.icmp_unsigned("<=", n, most)
+    signs = b.ashr(x, most) if kind.signed and shift == b.ashr else ir.Constant(x.type, 0)
+    return b.select(fits, shift(x, b.select(fits, n, most)), signs)
+
+
 _elementary("accumulate", 2, lambda b, kind, x, y: b.fadd(x, y) if _is_float(kind) else b.add(x, y))
 _elementary("lesser", 2, lambda b, kind, x, y: b.select(b.icmp_signed("<", x, y), x, y))
 _elementary("greater", 2, lambda b, kind, x, y: b.select(b.icmp_signed(">", x, y), x, y))
@@ -237,8 +245,15 @@ _elementary("invert", 1, lambda b, kind, x: b.not_(x))
 _elementary("isnan", 1, lambda b, kind, x: b.fcmp_unordered("uno", x, x), result=types.boolean)
 _elementary("isfinite", 1, _isfinite, result=types.boolean)
 _elementary("sigmoid", 1, _sigmoid)
-for _text in ("exp", "log", "tanh", "erf", "expm1", "log1p", "sin", "cos", "sqrt", "rsqrt", "floor", "ceil"):
+_elementary("shift_left", 2, lambda b, kind, x, n: _shifted(b, kind, x, n, b.shl))
+_elementary("shift_right", 2, lambda b, kind, x, n: _shifted(b, kind, x, n, b.ashr if kind.signed else b.lshr))
+for _text in (
+    *("exp", "log", "tanh", "erf", "expm1", "log1p", "sin", "cos", "sqrt", "rsqrt", "floor", "ceil", "trunc", "rint"),
+    *("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "exp2", "log2", "log10"),
+):
     _elementary(_text, 1, lambda b, kind, x, text=_text: _libdevice(b, text, x))
+for _text in ("atan2", "hypot", "copysign", "nextafter"):
+    _elementary(_text, 2, lambda b, kind, x, y, text=_text: _libdevice(b, text, x, y))
 
 
 @name

@@ -146,5 +146,9 @@ NAMES: dict[str, Any] = {
     "isfinite": np.isfinite, "exp": np.exp, "log": np.log, "tanh": np.tanh, "erf": _erf, "sigmoid": _sigmoid,
     "expm1": np.expm1, "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "sqrt": np.sqrt, "floor": np.floor,
     "ceil": np.ceil, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh,
+    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "exp2": np.exp2, "log2": np.log2,
+    "log10": np.log10, "trunc": np.trunc, "rint": np.rint, "atan2": np.arctan2, "hypot": np.hypot,
+    "copysign": np.copysign, "nextafter": np.nextafter, "shift_left": np.left_shift, "shift_right": np.right_shift,
     "random_word": random_word,
 }  # fmt: skip

@@ -1,5 +1,25 @@
 """The op catalogue: one op, one definition, in one place. The functions here build nodes; nothing is computed."""
 
+from dlc.ops.activations import (
+    binary_step,
+    celu,
+    elu,
+    glu,
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    log_sigmoid,
+    mish,
+    prelu,
+    relu6,
+    selu,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold,
+)
 from dlc.ops.arithmetic import (
     abs,
     add,
@@ -18,7 +38,6 @@ from dlc.ops.arithmetic import (
 from dlc.ops.composed import (
     attention,
     avg_pool2d,
-    cross_entropy,
     dropout,
     gelu,
     layer_norm,
@@ -34,6 +53,7 @@ from dlc.ops.composed import (
 )
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
+from dlc.ops.cross_entropy import cross_entropy, nll_loss
 from dlc.ops.definition import CATALOGUE, Kind, Op
 from dlc.ops.elementwise import astype, where
 from dlc.ops.fill import arange, full, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like
@@ -61,19 +81,28 @@ from dlc.ops.leaves import SEED, STEP, TRAINING, constant, input, item, scalar
 from dlc.ops.logic import (
     bitwise_and,
     bitwise_invert,
+    bitwise_left_shift,
     bitwise_or,
+    bitwise_right_shift,
     bitwise_xor,
     equal,
     greater,
     greater_equal,
     less,
     less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
     not_equal,
 )
+from dlc.ops.powers import exp2, hypot, log2, log10, logaddexp, reciprocal
 from dlc.ops.random import bernoulli, counted_draws, normal, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, sum
+from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc
 from dlc.ops.scan import scan
 from dlc.ops.tensor import Tensor
+from dlc.ops.trigonometry import acos, acosh, asin, asinh, atan, atan2, atanh, cosh, sinh, tan
 from dlc.ops.view import (
     broadcast_to,
     expand_dims,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlc.dims import DimLike, product
-from dlc.dtypes import FLOATING, INTEGER
+from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arithmetic import abs as abs_
 from dlc.ops.arithmetic import maximum
@@ -17,7 +17,6 @@ from dlc.ops.definition import located
 from dlc.ops.elementwise import where
 from dlc.ops.fill import iota, size_of
 from dlc.ops.functions import erf, exp, isfinite, log, log1p, sigmoid, sqrt, tanh
-from dlc.ops.gather import take_along_axis
 from dlc.ops.index import pad
 from dlc.ops.leaves import TRAINING, scalar
 from dlc.ops.logic import equal
@@ -26,7 +25,7 @@ from dlc.ops.reduce import Axis, normalized_axes, one_axis, without
 from dlc.ops.reduce import max as max_
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.tensor import Tensor, wrap
-from dlc.ops.view import expand_dims, matrix_transpose, reshape, squeeze, stop_gradient, windows
+from dlc.ops.view import matrix_transpose, reshape, stop_gradient, windows
 
 
 def _floating(x: Any, name: str) -> Tensor:
@@ -95,45 +94,6 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     z, top = _shifted(t, axes)
     found = _log_sum(exp(z), axes, -math.inf) + top
     return found if keepdims else reshape(found, without(t.shape, axes))
-
-
-@located
-def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "mean") -> Tensor:
-    """-log softmax(logits)[target]: logits are floating-point [..., C] with classes on `axis`, targets integers [...].
-
-    `reduction` is "mean" or "sum", which give a 0-d loss, or "none". A target outside 0 to C-1 fails the run with
-    `IndexOutOfRangeError`. Raises `DTypeError` and `ShapeError` where the operands do not fit. The gradient by the
-    logits is softmax(logits) less 1 at the target.
-
-    >>> import dlc
-    >>> f"{dlc.evaluate(dlc.cross_entropy([[0.0, 0.0]], [1])):.4f}"
-    '0.6931'
-    """
-    x, t = _floating(logits, "cross_entropy"), wrap(targets)
-    if t.dtype not in INTEGER:
-        raise DTypeError(
-            f"cross_entropy takes integer class numbers as targets, not {t.type}; convert with .astype('int64')"
-        )
-    at = one_axis(axis, x.ndim, "cross_entropy")
-    if t.shape != without(x.shape, (at,)):
-        raise ShapeError(
-            f"cross_entropy: the logits {x.type} have classes on axis {at}, so the targets need the shape "
-            f"[{','.join(map(str, without(x.shape, (at,))))}], not {t.type}"
-        )
-    z = x - stop_gradient(max_(x, axis=at, keepdims=True))
-    picked = squeeze(take_along_axis(z, expand_dims(t, at), axis=at), at)
-    return _reduced(log(sum_(exp(z), axis=at)) - picked, reduction, "cross_entropy")
-
-
-def _reduced(losses: Tensor, reduction: str, name: str) -> Tensor:
-    match reduction:
-        case "mean":
-            return mean(losses)
-        case "sum":
-            return sum_(losses)
-        case "none":
-            return losses
-    raise AttributeValueError(f"{name}: the reduction {reduction!r} is unknown; use 'mean', 'sum' or 'none'")
 
 
 # ---------------------------------------------------------------- activations

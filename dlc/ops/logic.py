@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from dlc import dtypes
-from dlc.ops.elementwise import elementwise
+from dlc.ops.definition import located
+from dlc.ops.elementwise import convert, elementwise
+from dlc.ops.tensor import Tensor, wrap
 
 BITS = dtypes.BOOL + dtypes.INTEGER
 
@@ -110,3 +112,73 @@ def bitwise_invert(x: Any) -> Any:
     >>> dlc.evaluate(dlc.bitwise_invert(True)).item()
     False
     """
+
+
+@elementwise("shift_left({0}, {1})", reference=np.left_shift, accepts=dtypes.INTEGER, domains=((-9.0, 9.0), (0.0, 7.0)))
+def bitwise_left_shift(a: Any, b: Any) -> Any:
+    """a * 2**b of integers, in their own dtype; 0 where b is negative or not below the number of bits.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.bitwise_left_shift(dlc.constant(3), dlc.constant(2))).item()
+    12
+    """
+
+
+@elementwise(
+    "shift_right({0}, {1})", reference=np.right_shift, accepts=dtypes.INTEGER, domains=((-9.0, 9.0), (0.0, 7.0))
+)
+def bitwise_right_shift(a: Any, b: Any) -> Any:
+    """a / 2**b of integers, rounded down; 0 or -1 by the sign of a where b is negative or not below the number of bits.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.bitwise_right_shift(dlc.constant(-9), dlc.constant(2))).item()
+    -3
+    """
+
+
+@located
+def logical_and(a: Any, b: Any) -> Tensor:
+    """Whether a and b are both true; of numbers, all but 0 are.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.logical_and(dlc.constant([True, True]), dlc.constant([True, False]))).tolist()
+    [True, False]
+    """
+    return bitwise_and(_truth(a), _truth(b))
+
+
+@located
+def logical_or(a: Any, b: Any) -> Tensor:
+    """Whether a or b is true; of numbers, all but 0 are.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.logical_or(False, True)).item()
+    True
+    """
+    return bitwise_or(_truth(a), _truth(b))
+
+
+@located
+def logical_xor(a: Any, b: Any) -> Tensor:
+    """Whether one of a and b is true and the other is not; of numbers, all but 0 are.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.logical_xor(True, True)).item()
+    False
+    """
+    return bitwise_xor(_truth(a), _truth(b))
+
+
+@located
+def logical_not(x: Any) -> Tensor:
+    """Whether x is not true; of numbers, all but 0 are.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.logical_not([0.0, 2.0])).tolist()
+    [True, False]
+    """
+    return bitwise_invert(_truth(x))
+
+
+def _truth(x: Any) -> Tensor:
+    return convert(wrap(x), "bool")
