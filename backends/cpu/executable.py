@@ -203,13 +203,16 @@ class _Emitter:
 
     def __init__(self) -> None:
         self.sources: dict[str, list[Node]] = {}
+        self.codes: dict[Node, KernelCode] = {}
         self.seconds = 0.0
         self.target = cpu_target()
 
     def __call__(self, node: Node) -> KernelCode:
         """The kernel of `node`."""
+        if node in self.codes:
+            return self.codes[node]
         began = time.perf_counter()
-        code = kernel_of(node, self.target)
+        code = self.codes[node] = kernel_of(node, self.target)
         for part in code.parts:
             self.sources.setdefault(part.source, []).append(node)
         self.seconds += time.perf_counter() - began

@@ -95,13 +95,15 @@ def picture_of(
 
 
 def kernel_names(graph: Graph, kernels: Iterable[KernelSource]) -> dict[Node, str]:
-    """The kernel of each node of `graph`, by the name that it has in `explain`; calls of one kernel are counted."""
+    """The kernels of each node of `graph`, by the names that they have in `explain`, one for each part that it runs in;
+    calls of one kernel are counted."""
     drawn = set(graph.nodes)
     names: dict[Node, str] = {}
     for kernel in kernels:
         calls = [node for node in dict.fromkeys(kernel.nodes) if node in drawn]
         for i, node in enumerate(calls):
-            names[node] = f"{kernel.name} ({i + 1} of {len(calls)})" if len(calls) > 1 else kernel.name
+            name = f"{kernel.name} ({i + 1} of {len(calls)})" if len(calls) > 1 else kernel.name
+            names[node] = f"{names[node]}, {name}" if node in names else name
     return names
 
 
