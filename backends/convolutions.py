@@ -24,6 +24,7 @@ from dlc.dims import product
 from dlc.ir import Node
 
 ROWS = 144  # most rows of a task
+STEPS = 150  # terms of a sum, at most, that are added up in registers; part of the numbers' definition
 
 
 def conv2d(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
@@ -32,7 +33,7 @@ def conv2d(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequenc
     x, w = heavy.inputs
     kernel = kernel_size(w.shape[2:])
     axes = lines(heavy, kernel, x.shape[2:], heavy.shape[2:])
-    planes = Planes(k, x, w.shape[1], kernel, heavy.attrs["stride"], heavy.attrs["dilation"])
+    planes = Planes(k, x, w.shape[1], kernel, heavy.attrs["stride"], heavy.attrs["dilation"], STEPS)
     Filtering(k, heavy, outputs, targets, planes, axes, backward=False).emit()
 
 
@@ -42,7 +43,7 @@ def conv2d_data_gradient(k: LoopEmitter, node: Node, outputs: Sequence[Node], ta
     g, w = heavy.inputs
     axes = lines(heavy, kernel_size(w.shape[2:]), heavy.shape[2:], g.shape[2:])
     most, gap = (axes[0].most, axes[1].most), (axes[0].gap, axes[1].gap)
-    planes = Planes(k, g, w.shape[0] // heavy.attrs["groups"], most, (1, 1), gap)
+    planes = Planes(k, g, w.shape[0] // heavy.attrs["groups"], most, (1, 1), gap, STEPS)
     Filtering(k, heavy, outputs, targets, planes, axes, backward=True).emit()
 
 

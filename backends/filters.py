@@ -9,7 +9,7 @@ from __future__ import annotations
 from dlc.backends.axes import grouped, reach
 from dlc.backends.emitter import LoopEmitter, put
 from dlc.backends.expressions import literal
-from dlc.backends.planes import Axis, Block, ceiling
+from dlc.backends.planes import Axis, Block, ceiling, kernel_size
 from dlc.dims import DimLike, product
 from dlc.ir import Node
 
@@ -73,14 +73,16 @@ class Filters:
     def in_order(self) -> bool:
         """Whether channels and places of a filter can be walked as one, and vectors can be transposed into rows."""
         w = self.weights
+        high, wide = kernel_size(w.shape[2:])
         long = [a for a in (1, 2, 3) if w.shape[a] != 1]
         walks = grouped(long, w.shape, reach(w, self.k.leaves))
-        return self.rows <= self.lanes and len(walks) <= 1 and w.shape[2] * w.shape[3] <= STAGE
+        return self.rows <= self.lanes and len(walks) <= 1 and high * wide <= STAGE
 
     def pack_turned(self, which: str, group: str, part: str, y: Axis, x: Axis) -> None:
         """Pack the channels of `TURNED` filters, in which places are neighbours; all places are one block."""
         k, w, dtype, lanes, rows = self.k, self.weights, self.weights.dtype, self.lanes, self.rows
-        size = w.shape[2] * w.shape[3]
+        high, wide = kernel_size(w.shape[2:])
+        size = high * wide
         whole = -(-size // lanes) * lanes
         stage, turned = k.local(dtype, lanes * (size + lanes)), k.local(dtype, whole * lanes)
         with k.loop(str(lanes * (size + lanes)), independent=True) as i:
@@ -101,7 +103,7 @@ class Filters:
                 k.line(f"transpose({lanes}, {stage}, {i}, {size}, {turned}, {i} * {lanes}, {lanes})")
             with k.loop(y.places) as u:
                 into = k.let(f"{base} + ({o} * {y.places} + {u}) * {x.places} * {rows}")
-                start, following = (k.let(f"{y.kernel(u)} * {w.shape[3]} + {x.kernel(v)}") for v in "01")
+                start, following = (k.let(f"{y.kernel(u)} * {wide} + {x.kernel(v)}") for v in "01")
                 k.line(
                     f"copy_rows({lanes}, 1, {self.packed}, {into}, {rows}, 0, {turned}, {start} * {lanes}, "
                     f"({following} - {start}) * {lanes}, 0, 1, {x.places}, 0, {x.places}, {rows}, 0, {rows})"

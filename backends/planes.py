@@ -21,7 +21,6 @@ from dlc.ir import Node
 
 COLUMNS = 256  # most pixels of a tile
 WIDE, NARROW = 128, 64  # most columns of a tile whose planes are higher; the fewer where there are rows to fill it
-STEPS = 300  # most terms of a sum that are added up in registers; part of the numbers' definition
 BEYOND = 64  # elements beyond the last plane that vectors may run over; no register tile is wider
 PLANES = 256 * 1024  # bytes of local memory for planes
 
@@ -219,20 +218,21 @@ class Planes:
     """The planes of one operand of a convolution: how they are laid out, filled and read.
 
     `source` holds the elements, `channels` of them in each of its groups; `most`, `step` and `gap` are of the rows and
-    of the columns. `spare` is how many planes beyond those filled may be read.
+    of the columns. A block has at most `steps` channels and places; `spare` is how many planes beyond those
+    filled may be read.
     """
 
     def __init__(
         self, k: LoopEmitter, source: Node, channels: DimLike,
-        most: tuple[int, int], step: tuple[int, int], gap: tuple[int, int], spare: int = 0,
+        most: tuple[int, int], step: tuple[int, int], gap: tuple[int, int], steps: int, spare: int = 0,
     ) -> None:  # fmt: skip
         self.k, self.source, self.channels = k, source, channels
         self.most, self.step, self.gap = most, step, gap
         self.lanes = k.target.lanes(source.dtype)
         held = PLANES // itemsize(source.dtype)
-        self.high, self.wide = self._block(held)
+        self.high, self.wide = self._block(held, steps)
         self.phases, self.halo = self._rows(self.high)
-        limit = max(1, min(STEPS // (self.high * self.wide), held // self._bound(self.high, self.wide)))
+        limit = max(1, min(steps // (self.high * self.wide), held // self._bound(self.high, self.wide)))
         self.held = even(channels, limit) if isinstance(channels, int) else limit
         plane = self._bound(1, 1) if self.high == 1 else self._bound(self.high, 1) // self.phases
         length = self.held * self._bound(self.high, self.wide) + spare * self.phases * plane
@@ -263,10 +263,10 @@ class Planes:
         phases, halo = self._rows(high)
         return wide * phases * (COLUMNS + halo * WIDE + self.lanes)
 
-    def _block(self, held: int) -> tuple[int, int]:
+    def _block(self, held: int, steps: int) -> tuple[int, int]:
         """The largest block of places that are few enough, and whose planes fit."""
         blocks = [(h, w) for h in range(1, self.most[0] + 1) for w in range(1, self.most[1] + 1)]
-        fit = [b for b in blocks if self._bound(*b) <= held and b[0] * b[1] <= STEPS]
+        fit = [b for b in blocks if self._bound(*b) <= held and b[0] * b[1] <= steps]
         return max(fit, key=lambda b: (b[0] * b[1], b[0]))
 
     @contextmanager

@@ -22,6 +22,7 @@ from dlc.dims import DimLike, product
 from dlc.ir import Node
 
 FILTERS = 128  # most filters of a task
+STEPS = 300  # most places of the kernel, over all channels, of a task
 TASKS = 16  # how many tasks there are at least, where there are as many tiles; part of the numbers' definition
 
 
@@ -40,7 +41,9 @@ class WeightGradient:
         self.filters, self.channels = heavy.shape[0] // self.groups, heavy.shape[1]
         self.lines = lines(heavy, self.kernel, x.shape[2:], self.gradients.shape[2:])
         how = heavy.attrs
-        self.planes = Planes(k, x, self.channels, self.kernel, how["stride"], how["dilation"], spare=MOST_ROWS - 1)
+        self.planes = Planes(
+            k, x, self.channels, self.kernel, how["stride"], how["dilation"], STEPS, spare=MOST_ROWS - 1
+        )
         planes = self.planes
         self.held = even(self.filters, FILTERS) if isinstance(self.filters, int) else FILTERS
         rows = planes.held * planes.wide
@@ -145,11 +148,12 @@ class WeightGradient:
                 place = k.let(f"({u} * {self.rows} + {row}) * {self.pitch} + {j}")
                 k.line(
                     f"multiply({shape.rows}, {shape.vectors}, {shape.lanes}, {planes.array}, {row} * {size} + {run}, "
-                    f"{size}, 1, {turned}, {j}, {self.pitch}, {tile.pixels}, {total}, {place}, {self.pitch}, 0)"
+                    f"{size}, 1, {turned}, {j} * {COLUMNS}, {shape.width}, "
+                    f"{tile.pixels}, {total}, {place}, {self.pitch}, 0)"
                 )
 
     def _turned(self, group: str, first: str, count: str, tile: Tile) -> str:
-        """The gradients of a tile, transposed: the filters of a pixel side by side."""
+        """The gradients of a tile, transposed: the filters of a pixel side by side, as many as a tile takes."""
         k, g, lanes = self.k, self.gradients, self.tile.lanes
         pitch = COLUMNS + lanes
         stage, turned = k.local(self.dtype, lanes * pitch), k.local(self.dtype, COLUMNS * self.pitch)
@@ -177,8 +181,9 @@ class WeightGradient:
                         with k.loop(inside, independent=True) as z:
                             element = k.element(g, [n, filter, row, k.let(f"{tile.x} + {z}")])
                             k.line(f"{stage}[{at} + {z}] = {element}")
+            panel = k.let(f"{o} // {width} * {COLUMNS * width} + {o} % {width}")
             with k.loop(tile.pixels, step=str(lanes)) as p:
-                k.line(f"transpose({lanes}, {stage}, {p}, {pitch}, {turned}, {p} * {self.pitch} + {o}, {self.pitch})")
+                k.line(f"transpose({lanes}, {stage}, {p}, {pitch}, {turned}, {panel} + {p} * {width}, {width})")
         return turned
 
     def _finish(
