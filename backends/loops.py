@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dlc.backends.convolutions import conv2d, conv2d_data_gradient
+from dlc.backends.cumulative import cumulative
 from dlc.backends.emitter import LoopEmitter, Part
 from dlc.backends.expressions import constructor, literal, plus
 from dlc.backends.maps import map_
@@ -157,4 +158,9 @@ CONTRACTIONS: dict[str, Recipe] = {
     "conv2d_data_gradient": conv2d_data_gradient,
     "conv2d_weight_gradient": conv2d_weight_gradient,
 }
-OPAQUE: dict[str, Recipe] = {"take_adjoint": _take_adjoint}
+OPAQUE: dict[str, Recipe] = {
+    "take_adjoint": _take_adjoint,
+    "cumulative_sum": cumulative,
+    "cumulative_prod": cumulative,
+    "linear_recurrence": cumulative,
+}

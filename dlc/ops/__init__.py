@@ -35,6 +35,24 @@ from dlc.ops.arithmetic import (
     sign,
     subtract,
 )
+from dlc.ops.arranging import (
+    chunk,
+    count_nonzero,
+    diagonal,
+    eye,
+    linspace,
+    matrix_trace,
+    meshgrid,
+    moveaxis,
+    nonzero,
+    repeat,
+    roll,
+    split,
+    tile,
+    tril,
+    triu,
+    unstack,
+)
 from dlc.ops.composed import (
     attention,
     avg_pool2d,
@@ -54,6 +72,7 @@ from dlc.ops.composed import (
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.ops.cross_entropy import cross_entropy, nll_loss
+from dlc.ops.cumulative import cumulative_prod, cumulative_sum, linear_recurrence
 from dlc.ops.definition import CATALOGUE, Kind, Op
 from dlc.ops.elementwise import astype, where
 from dlc.ops.fill import arange, full, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like

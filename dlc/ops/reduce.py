@@ -115,7 +115,7 @@ def reduction(
     return decorate
 
 
-def _widest(dtype: str) -> str:
+def widest(dtype: str) -> str:
     """Sums of bools and small integers are int64 or uint64, as in the Array API."""
     return "uint64" if dtype in dtypes.UNSIGNED else dtype if dtype in dtypes.FLOATING else "int64"
 
@@ -140,7 +140,7 @@ def _sum_reference(x: Array, *, axes: tuple[int, ...]) -> Array:
 
 @reduction(
     accepts=dtypes.NUMERIC,
-    accumulator=_widest,
+    accumulator=widest,
     reference=_sum_reference,
     init="{T}(0)",
     combine="{a} + {b}",

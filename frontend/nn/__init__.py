@@ -2,7 +2,27 @@
 
 from dlc.frontend import initialisers
 from dlc.frontend.nn import functional
-from dlc.frontend.nn.activations import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from dlc.frontend.nn.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from dlc.frontend.nn.container import Flatten, Sequential
 from dlc.frontend.nn.convolution import Conv2d
 from dlc.frontend.nn.dropout import Dropout
@@ -15,8 +35,10 @@ from dlc.frontend.nn.recurrent import LSTM
 from dlc.frontend.parameter import Buffer, Parameter
 
 __all__ = [
+    "ELU",
     "GELU",
     "LSTM",
+    "SELU",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -26,18 +48,27 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GlobalAvgPool2d",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "LogSoftmax",
     "MaxPool2d",
+    "Mish",
     "Module",
+    "PReLU",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
+    "Softsign",
     "Tanh",
     "functional",
     "initialisers",

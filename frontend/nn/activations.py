@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dlc import ops
+from dlc.frontend import initialisers
 from dlc.frontend.nn.module import Module
+from dlc.frontend.parameter import Parameter
 from dlc.ops.tensor import Tensor
 
 
@@ -57,11 +59,103 @@ class LeakyReLU(Module):
 
     def forward(self, x: Any) -> Tensor:
         """The function of x, elementwise."""
-        return ops.where(x > 0, x, self.negative_slope * x)
+        return ops.leaky_relu(x, self.negative_slope)
 
     def describe(self) -> str:
         """The slope."""
         return f"negative_slope={self.negative_slope:g}"
+
+
+class PReLU(Module):
+    """x where x > 0, else weight * x, with a learned slope, or one a channel (axis 1) where num_parameters is not 1.
+
+    He, Zhang, Ren and Sun (2015), arXiv:1502.01852.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.PReLU(3)(dlc.input("x", ("N", 3))).shape
+    (N, 3)
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = "float32") -> None:
+        self.weight = Parameter((num_parameters,), initialisers.constant(init), dtype)
+
+    def forward(self, x: Any) -> Tensor:
+        """The function of x, elementwise."""
+        return ops.prelu(x, self.weight)
+
+    def describe(self) -> str:
+        """How many slopes."""
+        return f"num_parameters={self.weight.open_shape[0]}"
+
+
+class ELU(Module):
+    """x where x > 0, else alpha * (exp(x) - 1). Clevert, Unterthiner and Hochreiter (2015), arXiv:1511.07289."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Any) -> Tensor:
+        """The function of x, elementwise."""
+        return ops.elu(x, self.alpha)
+
+    def describe(self) -> str:
+        """The scale of the negative side."""
+        return f"alpha={self.alpha:g}"
+
+
+class SELU(_Activation):
+    """The self-normalising exponential linear unit. Klambauer and others (2017), arXiv:1706.02515."""
+
+    function = staticmethod(ops.selu)
+
+
+class Mish(_Activation):
+    """x * tanh(softplus(x)). Misra (2019), arXiv:1908.08681."""
+
+    function = staticmethod(ops.mish)
+
+
+class ReLU6(_Activation):
+    """x within 0 to 6."""
+
+    function = staticmethod(ops.relu6)
+
+
+class Hardtanh(_Activation):
+    """x within -1 to 1."""
+
+    function = staticmethod(ops.hardtanh)
+
+
+class Hardsigmoid(_Activation):
+    """x / 6 + 1/2 within 0 to 1."""
+
+    function = staticmethod(ops.hardsigmoid)
+
+
+class Hardswish(_Activation):
+    """x * hardsigmoid(x). Howard and others (2019), arXiv:1905.02244."""
+
+    function = staticmethod(ops.hardswish)
+
+
+class Softplus(_Activation):
+    """log(1 + exp(x))."""
+
+    function = staticmethod(ops.softplus)
+
+
+class Softsign(_Activation):
+    """x / (1 + |x|)."""
+
+    function = staticmethod(ops.softsign)
+
+
+class LogSigmoid(_Activation):
+    """log(sigmoid(x))."""
+
+    function = staticmethod(ops.log_sigmoid)
 
 
 class GELU(_Activation):

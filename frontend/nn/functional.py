@@ -5,51 +5,111 @@ from __future__ import annotations
 from typing import Any
 
 from dlc import ops
-from dlc.frontend.losses import binary_cross_entropy_with_logits
+from dlc.frontend.losses import binary_cross_entropy, binary_cross_entropy_with_logits, kl_div
+from dlc.frontend.losses import half_mse as half_mse_loss
+from dlc.frontend.losses import hinge as hinge_loss
 from dlc.frontend.losses import huber as huber_loss
 from dlc.frontend.losses import l1 as l1_loss
+from dlc.frontend.losses import logistic as logistic_loss
 from dlc.frontend.losses import mse as mse_loss
+from dlc.frontend.losses import perceptron as perceptron_loss
+from dlc.frontend.losses import smooth_l1 as smooth_l1_loss
+from dlc.frontend.losses import squared_hinge as squared_hinge_loss
+from dlc.frontend.metric_losses import contrastive as contrastive_loss
+from dlc.frontend.metric_losses import cosine_embedding as cosine_embedding_loss
+from dlc.frontend.metric_losses import margin_ranking as margin_ranking_loss
+from dlc.frontend.metric_losses import triplet_margin as triplet_margin_loss
 from dlc.ops import (
     attention,
     avg_pool2d,
+    binary_step,
+    celu,
     conv2d,
     cross_entropy,
     dropout,
+    elu,
     gelu,
+    glu,
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
     layer_norm,
+    leaky_relu,
+    log_sigmoid,
     log_softmax,
     max_pool2d,
+    mish,
+    nll_loss,
+    prelu,
     relu,
+    relu6,
+    selu,
     sigmoid,
     silu,
     softmax,
     softplus,
+    softshrink,
+    softsign,
     tanh,
+    tanhshrink,
+    threshold,
 )
 from dlc.ops.tensor import Tensor, wrap
 
 __all__ = [
     "attention",
     "avg_pool2d",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "binary_step",
+    "celu",
+    "contrastive_loss",
     "conv2d",
+    "cosine_embedding_loss",
     "cross_entropy",
     "dropout",
+    "elu",
     "embedding",
     "gelu",
+    "glu",
+    "half_mse_loss",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "hinge_loss",
     "huber_loss",
+    "kl_div",
     "l1_loss",
     "layer_norm",
+    "leaky_relu",
     "linear",
+    "log_sigmoid",
     "log_softmax",
+    "logistic_loss",
+    "margin_ranking_loss",
     "max_pool2d",
+    "mish",
     "mse_loss",
+    "nll_loss",
+    "perceptron_loss",
+    "prelu",
     "relu",
+    "relu6",
+    "selu",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
     "softmax",
     "softplus",
+    "softshrink",
+    "softsign",
+    "squared_hinge_loss",
     "tanh",
+    "tanhshrink",
+    "threshold",
+    "triplet_margin_loss",
 ]
 
 

@@ -1,0 +1,369 @@
+"""Parts and copies of tensors in other places, of views and joins: rolls, tiles, splits, triangles."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+from dlc.dims import Dim, DimLike, dim
+from dlc.dtypes import FLOATING, dtype_name
+from dlc.errors import AttributeValueError, DTypeError, ShapeError, UnsupportedError
+from dlc.ops.definition import located
+from dlc.ops.elementwise import convert, where
+from dlc.ops.fill import arange, iota, size_of, zeros
+from dlc.ops.index import concat, pad
+from dlc.ops.leaves import scalar
+from dlc.ops.reduce import Axis, normalized_axes, one_axis
+from dlc.ops.reduce import sum as sum_
+from dlc.ops.tensor import Tensor, wrap
+from dlc.ops.view import broadcast_to, expand_dims, permute_dims, reshape, slice_, squeeze
+
+
+def part(t: Tensor, axis: int, start: DimLike, size: DimLike) -> Tensor:
+    """`size` elements of one axis, from `start`."""
+    starts = tuple(start if a == axis else 0 for a in range(t.ndim))
+    return slice_(t, starts, (*t.shape[:axis], size, *t.shape[axis + 1 :]))
+
+
+def _whole(value: Any, name: str, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise AttributeValueError(f"{name}: {what} is an int, not {value!r}")
+    return value
+
+
+def _wholes(value: Any, name: str, what: str) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return tuple(_whole(v, name, what) for v in values)
+
+
+# ---------------------------------------------------------------- axes
+
+
+@located
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """The axes `source` at the places `destination`; the others keep their order.
+
+    >>> import dlc
+    >>> dlc.moveaxis(dlc.input("x", ("N", 3, 4)), 0, -1).shape
+    (3, 4, N)
+    """
+    t = wrap(x)
+    old = [one_axis(a, t.ndim, "moveaxis") for a in _wholes(source, "moveaxis", "an axis")]
+    new = [one_axis(a, t.ndim, "moveaxis") for a in _wholes(destination, "moveaxis", "an axis")]
+    if len(old) != len(new) or len(set(old)) != len(old) or len(set(new)) != len(new):
+        raise AttributeValueError(f"moveaxis: {source} and {destination} are not as many different axes")
+    rest = iter(a for a in range(t.ndim) if a not in old)
+    moved = dict(zip(new, old, strict=True))
+    return permute_dims(t, tuple(moved[a] if a in moved else next(rest) for a in range(t.ndim)))
+
+
+@located
+def unstack(x: Any, axis: int = 0) -> tuple[Tensor, ...]:
+    """The slices of `x` along `axis`, whose size is an int, without that axis.
+
+    >>> import dlc
+    >>> [dlc.evaluate(t).tolist() for t in dlc.unstack([[1.0, 2.0], [3.0, 4.0]], axis=1)]
+    [[1.0, 3.0], [2.0, 4.0]]
+    """
+    t = wrap(x)
+    at = one_axis(axis, t.ndim, "unstack")
+    size = t.shape[at]
+    if not isinstance(size, int):
+        raise ShapeError(f"unstack: axis {at} of {t.type} has a size known only at a call; go over it with dlc.scan")
+    return tuple(squeeze(part(t, at, i, 1), at) for i in range(size))
+
+
+@located
+def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+    """`x` cut along `axis`: into `sections` equal parts, or into parts of the sizes given, which add up.
+
+    Raises `ShapeError` where they do not fit.
+
+    >>> import dlc
+    >>> [dlc.evaluate(t).tolist() for t in dlc.split([1.0, 2.0, 3.0], [1, 2])]
+    [[1.0], [2.0, 3.0]]
+    """
+    t = wrap(x)
+    at = one_axis(axis, t.ndim, "split")
+    size = t.shape[at]
+    if isinstance(sections, (tuple, list)):
+        sizes = [dim(s) for s in sections]
+        negative = builtins.any(isinstance(s, int) and s < 0 for s in sizes)
+        if negative or builtins.sum(sizes, start=0) != size:
+            raise ShapeError(f"split: axis {at} of {t.type} is not made of parts of {', '.join(map(str, sizes))}")
+    else:
+        count = _whole(sections, "split", "sections")
+        if count < 1 or size // count * count != size:
+            raise ShapeError(f"split: axis {at} of {t.type} does not fall into {count} equal parts; give their sizes")
+        sizes = [size // count] * count
+    starts = [builtins.sum(sizes[:i], start=0) for i in range(len(sizes))]
+    return tuple(part(t, at, start, n) for start, n in zip(starts, sizes, strict=True))
+
+
+@located
+def chunk(x: Any, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
+    """`x` cut along `axis` into parts of ceil(size / chunks), the last perhaps smaller: at most `chunks` of them.
+
+    >>> import dlc
+    >>> [t.shape for t in dlc.chunk(dlc.zeros(5), 2)]
+    [(3,), (2,)]
+    """
+    t = wrap(x)
+    at, count = one_axis(axis, t.ndim, "chunk"), _whole(chunks, "chunk", "chunks")
+    size = t.shape[at]
+    if count < 1 or not isinstance(size, int):
+        raise AttributeValueError(f"chunk cuts an axis of a known size into at least 1 part, not {t.type} into {count}")
+    step = -(-size // count)
+    return split(t, [min(step, size - i) for i in range(0, size, step)] if size else [0] * count, at)
+
+
+# ---------------------------------------------------------------- copies and rolls
+
+
+@located
+def roll(x: Any, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
+    """The elements moved on by `shift` places along `axis`, those beyond the end coming back at the start.
+
+    With `axis` None the tensor is rolled as if it were flat. An axis of named size must be at least |shift| long.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.roll([1.0, 2.0, 3.0], 1)).tolist()
+    [3.0, 1.0, 2.0]
+    """
+    t = wrap(x)
+    shifts = _wholes(shift, "roll", "the shift")
+    if axis is None:
+        if len(shifts) != 1:
+            raise AttributeValueError(f"roll: {len(shifts)} shifts need as many axes")
+        return reshape(roll(reshape(t, (-1,)), shifts[0], 0), t.shape) if t.ndim != 1 else roll(t, shifts[0], 0)
+    axes = _wholes(axis, "roll", "the axis")
+    if len(shifts) not in (1, len(axes)):
+        raise AttributeValueError(f"roll: {len(shifts)} shifts do not go with {len(axes)} axes")
+    for a, by in zip(axes, shifts * len(axes) if len(shifts) == 1 else shifts, strict=True):
+        t = _rolled(t, one_axis(a, t.ndim, "roll"), by)
+    return t
+
+
+def _rolled(t: Tensor, axis: int, by: int) -> Tensor:
+    size = t.shape[axis]
+    if isinstance(size, int):
+        by = by % size if size else 0
+    if by == 0:
+        return t
+    first: DimLike = size - by if by > 0 else -by
+    return concat([part(t, axis, first, size - first), part(t, axis, 0, first)], axis=axis)
+
+
+@located
+def tile(x: Any, repetitions: int | Sequence[int]) -> Tensor:
+    """The whole of `x` over and over, `repetitions` times along each axis; the shorter of both is led by ones.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.tile([1.0, 2.0], (2, 2))).tolist()
+    [[1.0, 2.0, 1.0, 2.0], [1.0, 2.0, 1.0, 2.0]]
+    """
+    t = wrap(x)
+    times = _wholes(repetitions, "tile", "the number of repetitions")
+    if builtins.any(n < 0 for n in times):
+        raise AttributeValueError(f"tile: {repetitions} has a negative number of repetitions")
+    rank = max(len(times), t.ndim)
+    times = (1,) * (rank - len(times)) + times
+    shape = (1,) * (rank - t.ndim) + t.shape
+    wide = tuple(d for n, s in zip(times, shape, strict=True) for d in (n, s))
+    narrow = tuple(d for s in shape for d in (1, s))
+    return reshape(broadcast_to(reshape(t, narrow), wide), tuple(n * s for n, s in zip(times, shape, strict=True)))
+
+
+@located
+def repeat(x: Any, repeats: int, axis: int | None = None) -> Tensor:
+    """Each element `repeats` times in a row along `axis`, or of the flat tensor where that is None.
+
+    `repeats` is an int: numbers that differ by element would make the result's shape depend on data.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.repeat([1.0, 2.0], 2)).tolist()
+    [1.0, 1.0, 2.0, 2.0]
+    """
+    t = wrap(x)
+    n = _whole(repeats, "repeat", "the number of repeats")
+    if n < 0:
+        raise AttributeValueError(f"repeat: the number of repeats {n} is negative")
+    if axis is None:
+        return repeat(reshape(t, (-1,)), n, 0)
+    at = one_axis(axis, t.ndim, "repeat")
+    lead, size, tail = t.shape[:at], t.shape[at], t.shape[at + 1 :]
+    return reshape(broadcast_to(expand_dims(t, at + 1), (*lead, size, n, *tail)), (*lead, size * n, *tail))
+
+
+# ---------------------------------------------------------------- triangles and diagonals
+
+
+def _below(t: Tensor, k: int, name: str) -> Tensor:
+    """Whether a place of the last two axes is on or below diagonal `k`."""
+    if t.ndim < 2:
+        raise ShapeError(f"{name} takes matrices and stacks of them, not {t.type}")
+    shape = t.shape[-2:]
+    return iota(shape, 1) <= iota(shape, 0) + scalar(_whole(k, name, "the diagonal"), "int64")
+
+
+@located
+def tril(x: Any, k: int = 0) -> Tensor:
+    """The last two axes on and below diagonal `k`, 0 above.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.tril([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [[1.0, 0.0], [3.0, 4.0]]
+    """
+    t = wrap(x)
+    return where(_below(t, k, "tril"), t, scalar(0, t.dtype))
+
+
+@located
+def triu(x: Any, k: int = 0) -> Tensor:
+    """The last two axes on and above diagonal `k`, 0 below.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.triu([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [[1.0, 2.0], [0.0, 4.0]]
+    """
+    t = wrap(x)
+    return where(_below(t, _whole(k, "triu", "the diagonal") - 1, "triu"), scalar(0, t.dtype), t)
+
+
+@located
+def eye(rows: Any, columns: Any = None, k: int = 0, dtype: Any = "float32") -> Tensor:
+    """A matrix of ones on diagonal `k` and zeros elsewhere, square where `columns` is left out.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.eye(2)).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    shape = (dim(rows), dim(rows if columns is None else columns))
+    on = iota(shape, 1) == iota(shape, 0) + scalar(_whole(k, "eye", "the diagonal"), "int64")
+    return convert(on, dtype_name(dtype))
+
+
+@located
+def diagonal(x: Any, offset: int = 0) -> Tensor:
+    """Diagonal `offset` of the last two axes, whose sizes are ints: [..., M, N] gives [..., D].
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.diagonal([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [1.0, 4.0]
+    """
+    t, k = wrap(x), _whole(offset, "diagonal", "the offset")
+    if t.ndim < 2:
+        raise ShapeError(f"diagonal takes matrices and stacks of them, not {t.type}")
+    *lead, rows, columns = t.shape
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        if rows != columns or k:
+            raise ShapeError(f"diagonal {k} of {t.type} has a length that is not known before a call")
+        length: DimLike = rows
+    else:
+        length = max(min(rows, columns - k) if k >= 0 else min(rows + k, columns), 0)
+        if length == 0:
+            return zeros((*lead, 0), t.dtype)
+    # places k, k + (N+1), ... of the flat matrix: rows of N + 1 elements of which the first is wanted
+    first = k if k >= 0 else -k * columns
+    flat = reshape(t, (*lead, rows * columns))
+    end = first + (length - 1) * (columns + 1) + 1
+    kept = part(flat, len(lead), first, end - first)
+    padded = pad(kept, [(0, 0)] * len(lead) + [(0, columns)])
+    return squeeze(part(reshape(padded, (*lead, length, columns + 1)), len(lead) + 1, 0, 1), -1)
+
+
+@located
+def matrix_trace(x: Any, offset: int = 0) -> Tensor:
+    """The sum of diagonal `offset` of the last two axes.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.matrix_trace([[1.0, 2.0], [3.0, 4.0]])).item()
+    5.0
+    """
+    t, k = wrap(x), _whole(offset, "matrix_trace", "the offset")
+    if t.ndim < 2:
+        raise ShapeError(f"matrix_trace takes matrices and stacks of them, not {t.type}")
+    shape = t.shape[-2:]
+    on = iota(shape, 1) == iota(shape, 0) + scalar(k, "int64")
+    return sum_(where(on, t, scalar(0, t.dtype)), axis=(-2, -1))
+
+
+# ---------------------------------------------------------------- grids
+
+
+@located
+def meshgrid(*vectors: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
+    """Vectors as the axes of a grid, each spread over all of it; with "xy" the first two axes are exchanged.
+
+    >>> import dlc
+    >>> [dlc.evaluate(t).tolist() for t in dlc.meshgrid([1.0, 2.0], [3.0, 4.0])]
+    [[[1.0, 2.0], [1.0, 2.0]], [[3.0, 3.0], [4.0, 4.0]]]
+    """
+    if indexing not in ("xy", "ij"):
+        raise AttributeValueError(f"meshgrid: indexing={indexing!r} is unknown; use 'xy' or 'ij'")
+    ts = [wrap(v) for v in vectors]
+    for t in ts:
+        if t.ndim != 1:
+            raise ShapeError(f"meshgrid takes vectors, not {t.type}")
+    shape = tuple(t.shape[0] for t in ts)
+    grids = [
+        broadcast_to(reshape(t, tuple(t.shape[0] if a == i else 1 for a in range(len(ts)))), shape)
+        for i, t in enumerate(ts)
+    ]
+    if indexing == "xy" and len(ts) > 1:
+        order = (1, 0, *range(2, len(ts)))
+        grids = [permute_dims(g, order) for g in grids]
+    return tuple(grids)
+
+
+@located
+def linspace(start: float, stop: float, num: Any, dtype: Any = "float32", endpoint: bool = True) -> Tensor:
+    """`num` floating-point numbers at equal distances from `start` to `stop`, which is the last unless told otherwise.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.linspace(0.0, 1.0, 3)).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    name, count = dtype_name(dtype), dim(num)
+    if name not in FLOATING:
+        raise DTypeError(f"linspace gives floating-point numbers, not {name}; convert with .astype('int64')")
+    for value in (start, stop):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise AttributeValueError(f"linspace: start and stop are plain numbers, not {value!r}")
+    if isinstance(count, Dim):
+        steps = size_of(count, name) - (1.0 if endpoint else 0.0)
+        steps = where(steps < 1.0, 1.0, steps)
+    else:
+        steps = scalar(float(max(count - (1 if endpoint else 0), 1)), name)
+    i = convert(arange(count), name)
+    share = i / steps
+    return start * (1.0 - share) + stop * share
+
+
+@located
+def nonzero(x: Any) -> Tensor:
+    """Refused: how many elements are not 0 depends on the data, and shapes here do not. Use `where` or `count_nonzero`.
+
+    >>> import dlc
+    >>> dlc.nonzero([1.0, 0.0])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dlc.errors.UnsupportedError: nonzero of f32[2] has a shape that depends on data; mask with dlc.where...
+    """
+    raise UnsupportedError(
+        f"nonzero of {wrap(x).type} has a shape that depends on data; mask with dlc.where instead, or count with "
+        "dlc.count_nonzero"
+    )
+
+
+@located
+def count_nonzero(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """How many elements over `axis` (None: all) are not 0, as int64; NaN is not 0.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.count_nonzero([1.0, 0.0, 2.0])).item()
+    2
+    """
+    t = wrap(x)
+    normalized_axes(axis, t.ndim, "count_nonzero")
+    return sum_(convert(convert(t, "bool"), "int64"), axis=axis, keepdims=keepdims)

@@ -1,0 +1,186 @@
+"""Running sums and products along an axis, and first-order linear recurrences, which their derivatives are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from dlc.dims import DimLike
+from dlc.dtypes import FLOATING, NUMERIC
+from dlc.errors import DTypeError, ShapeError
+from dlc.ir import TensorType
+from dlc.ops.definition import Array, Kind, Sample, arrays, define, nbytes
+from dlc.ops.elementwise import convert, promoted
+from dlc.ops.index import pad
+from dlc.ops.reduce import one_axis, widest
+from dlc.ops.tensor import Tensor, wrap
+from dlc.ops.view import slice_
+
+
+def shifted(t: Tensor, axis: int, reverse: bool, value: float) -> Tensor:
+    """`t` moved by one place along `axis` (towards the front where `reverse`), with `value` where a place is left."""
+    widths: list[tuple[DimLike, DimLike]] = [(0, 0)] * t.ndim
+    widths[axis] = (0, 1) if reverse else (1, 0)
+    starts = tuple(1 if reverse and a == axis else 0 for a in range(t.ndim))
+    return slice_(pad(t, widths, value=value), starts, t.shape)
+
+
+def _walked(x: Array, axis: int, reverse: bool) -> Array:
+    """A view with `axis` first, in the order it is walked."""
+    moved = np.moveaxis(x, axis, 0)
+    return moved[::-1] if reverse else moved
+
+
+def _restored(y: Array, axis: int, reverse: bool) -> Array:
+    return np.moveaxis(y[::-1] if reverse else y, 0, axis)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.float64) if x.dtype.kind == "f" else x
+
+
+def _cost(y: TensorType, *xs: TensorType, **_: Any) -> tuple[DimLike, DimLike]:
+    return y.size * (2 * len(xs) - 1), sum((nbytes(x) for x in xs), start=nbytes(y))
+
+
+# ---------------------------------------------------------------- sums and products
+
+
+def _running_type(x: TensorType, *, axis: int, reverse: bool) -> TensorType:
+    if x.dtype not in NUMERIC:
+        raise DTypeError(f"running sums and products are of numbers, not {x}; convert with .astype('int64')")
+    return x
+
+
+def _running_samples() -> Iterable[Sample]:
+    (x,) = arrays((3, 4, 2))
+    for axis in (0, 1, -1):
+        yield Sample((x,), {"axis": axis})
+    yield Sample((x,), {"axis": 1, "reverse": True})
+    yield Sample((x,), {"axis": 0, "exclusive": True})
+    yield Sample(arrays((5,), dtype="int32", low=-9, high=9), {"axis": 0})
+    yield Sample((np.zeros((0, 3), np.float32),), {"axis": 0})
+
+
+def _sum_reference(x: Array, *, axis: int, reverse: bool) -> Array:
+    found = np.cumsum(_walked(_wide(x), axis, reverse), axis=0, dtype=_wide(x).dtype)
+    return _restored(found, axis, reverse).astype(x.dtype)
+
+
+@define(
+    kind=Kind.OPAQUE,
+    infer=_running_type,
+    reference=_sum_reference,
+    vjp=lambda g, y, x, *, axis, reverse: (cumulative_sum.op(g, axis=axis, reverse=not reverse),),
+    cost=_cost,
+    samples=_running_samples,
+)
+def cumulative_sum(x: Any, axis: int = -1, reverse: bool = False, exclusive: bool = False) -> Tensor:
+    """The sums of the elements up to each place of `axis`, from its end where `reverse`.
+
+    With `exclusive` the place itself is not in its sum, which begins at 0. Bools and small integers sum as int64 or
+    uint64, like `sum`. Raises `AttributeValueError` where the axis does not exist, as in a 0-d tensor.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.cumulative_sum([1.0, 2.0, 3.0])).tolist()
+    [1.0, 3.0, 6.0]
+    >>> dlc.evaluate(dlc.cumulative_sum([1.0, 2.0, 3.0], reverse=True, exclusive=True)).tolist()
+    [5.0, 3.0, 0.0]
+    """
+    t = wrap(x)
+    at = one_axis(axis, t.ndim, "cumulative_sum")
+    total = cumulative_sum.op(convert(t, widest(t.dtype)), axis=at, reverse=bool(reverse))
+    return shifted(total, at, bool(reverse), 0.0) if exclusive else total
+
+
+def _prod_reference(x: Array, *, axis: int, reverse: bool) -> Array:
+    found = np.cumprod(_walked(_wide(x), axis, reverse), axis=0, dtype=_wide(x).dtype)
+    return _restored(found, axis, reverse).astype(x.dtype)
+
+
+def _prod_vjp(g: Tensor, y: Tensor, x: Tensor, *, axis: int, reverse: bool) -> tuple[Tensor]:
+    """y[i] = x[i] y[i-1], so the adjoints are h[i] = g[i] + x[i+1] h[i+1], and y[i-1] h[i]; zeros need no care."""
+    following = shifted(x, axis, not reverse, 0.0)
+    h = linear_recurrence.op(following, g, axis=axis, reverse=not reverse)
+    return (h * shifted(y, axis, reverse, 1.0),)
+
+
+@define(
+    kind=Kind.OPAQUE,
+    infer=_running_type,
+    reference=_prod_reference,
+    vjp=_prod_vjp,
+    cost=_cost,
+    samples=_running_samples,
+)
+def cumulative_prod(x: Any, axis: int = -1, reverse: bool = False, exclusive: bool = False) -> Tensor:
+    """The products of the elements up to each place of `axis`, from its end where `reverse`.
+
+    With `exclusive` the place itself is not in its product, which begins at 1. Bools and small integers multiply as
+    int64 or uint64. The derivative is exact at zeros. Raises `AttributeValueError` where the axis does not exist.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.cumulative_prod([1.0, 2.0, 3.0])).tolist()
+    [1.0, 2.0, 6.0]
+    """
+    t = wrap(x)
+    at = one_axis(axis, t.ndim, "cumulative_prod")
+    total = cumulative_prod.op(convert(t, widest(t.dtype)), axis=at, reverse=bool(reverse))
+    return shifted(total, at, bool(reverse), 1.0) if exclusive else total
+
+
+# ---------------------------------------------------------------- linear recurrences
+
+
+def _recurrence_type(a: TensorType, b: TensorType, *, axis: int, reverse: bool) -> TensorType:
+    if a.dtype not in FLOATING or a.dtype != b.dtype:
+        raise DTypeError(f"linear_recurrence takes floating-point tensors of one dtype, not {a} and {b}")
+    if a.shape != b.shape:
+        raise ShapeError(f"linear_recurrence takes factors and terms of one shape, not {a} and {b}")
+    return a
+
+
+def _recurrence_reference(a: Array, b: Array, *, axis: int, reverse: bool) -> Array:
+    factors, terms = _walked(_wide(a), axis, reverse), _walked(_wide(b), axis, reverse)
+    found = np.empty_like(terms)
+    last: Any = np.zeros(terms.shape[1:])
+    for i in range(len(terms)):
+        last = found[i] = (factors[i] * last if i else 0.0) + terms[i]
+    return _restored(found, axis, reverse).astype(a.dtype)
+
+
+def _recurrence_vjp(
+    g: Tensor, y: Tensor, a: Tensor, b: Tensor, *, axis: int, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    h = linear_recurrence.op(shifted(a, axis, not reverse, 0.0), g, axis=axis, reverse=not reverse)
+    return h * shifted(y, axis, reverse, 0.0), h
+
+
+def _recurrence_samples() -> Iterable[Sample]:
+    for axis, reverse in ((0, False), (1, True), (2, False)):
+        yield Sample(arrays((3, 4, 2), (3, 4, 2), low=-1.5, high=1.5), {"axis": axis, "reverse": reverse})
+    yield Sample(arrays((0, 2), (0, 2)), {"axis": 0})
+
+
+@define(
+    kind=Kind.OPAQUE,
+    infer=_recurrence_type,
+    reference=_recurrence_reference,
+    vjp=_recurrence_vjp,
+    cost=_cost,
+    samples=_recurrence_samples,
+)
+def linear_recurrence(a: Any, b: Any, axis: int = -1, reverse: bool = False) -> Tensor:
+    """y[i] = a[i] y[i-1] + b[i] along `axis`, from its end where `reverse`; the first y is b, whatever a is there.
+
+    `a` and `b` are floating-point and of one shape. Raises `ShapeError` and `DTypeError` where they are not.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.linear_recurrence([0.5, 0.5, 0.5], [1.0, 1.0, 1.0])).tolist()
+    [1.0, 1.5, 1.75]
+    """
+    factors, terms = promoted([a, b])
+    at = one_axis(axis, terms.ndim, "linear_recurrence")
+    return linear_recurrence.op(factors, terms, axis=at, reverse=bool(reverse))
