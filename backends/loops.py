@@ -15,6 +15,8 @@ from dlc.backends.maps import map_
 from dlc.backends.matmul import matmul
 from dlc.backends.points import points
 from dlc.backends.reductions import reduction
+from dlc.backends.scattering import put as put_rows
+from dlc.backends.sorting import argsort
 from dlc.backends.target import Target
 from dlc.backends.weight_gradient import conv2d_weight_gradient
 from dlc.dims import DimLike, product
@@ -163,4 +165,6 @@ OPAQUE: dict[str, Recipe] = {
     "cumulative_sum": cumulative,
     "cumulative_prod": cumulative,
     "linear_recurrence": cumulative,
+    "argsort": argsort,
+    "put": put_rows,
 }

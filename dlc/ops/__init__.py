@@ -116,10 +116,13 @@ from dlc.ops.logic import (
     not_equal,
 )
 from dlc.ops.powers import exp2, hypot, log2, log10, logaddexp, reciprocal
+from dlc.ops.products import einsum, outer, tensordot, vecdot
 from dlc.ops.random import bernoulli, counted_draws, normal, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, sum
 from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc
 from dlc.ops.scan import scan
+from dlc.ops.scattering import gather_nd, index_add, index_put, put, put_along_axis, scatter_nd
+from dlc.ops.sorting import argsort, searchsorted, sort, topk
 from dlc.ops.tensor import Tensor
 from dlc.ops.trigonometry import acos, acosh, asin, asinh, atan, atan2, atanh, cosh, sinh, tan
 from dlc.ops.view import (

@@ -27,7 +27,8 @@ from dlc.ops.view import expand_dims
 # ---------------------------------------------------------------- take
 
 
-def _check_range(indices: Array, size: int, op: str, axis: int) -> None:
+def check_range(indices: Array, size: int, op: str, axis: int) -> None:
+    """Raise `IndexOutOfRangeError` for an index below 0 or not below `size`."""
     wrong = (indices < 0) | (indices >= size)
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -53,7 +54,7 @@ def _take_type(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
 
 
 def _take_reference(x: Array, indices: Array, *, axis: int) -> Array:
-    _check_range(indices, x.shape[axis], "take", axis)
+    check_range(indices, x.shape[axis], "take", axis)
     return np.take(x, indices.astype(np.int64), axis=axis)
 
 
@@ -109,7 +110,7 @@ def _take_adjoint_type(g: TensorType, indices: TensorType, *, axis: int, size: D
 
 
 def _take_adjoint_reference(g: Array, indices: Array, *, axis: int, size: int) -> Array:
-    _check_range(indices, size, "take_adjoint", axis)
+    check_range(indices, size, "take_adjoint", axis)
     wide = np.float64 if g.dtype.kind == "f" else g.dtype
     result = np.zeros((*g.shape[:axis], size, *g.shape[axis + indices.ndim :]), wide)
     lead, tail = g.shape[:axis], g.shape[axis + indices.ndim :]
@@ -161,7 +162,7 @@ def _take_along_axis_type(x: TensorType, indices: TensorType, *, axis: int) -> T
 
 
 def _take_along_axis_reference(x: Array, indices: Array, *, axis: int) -> Array:
-    _check_range(indices, x.shape[axis], "take_along_axis", axis)
+    check_range(indices, x.shape[axis], "take_along_axis", axis)
     return np.take_along_axis(x, indices.astype(np.int64), axis=axis)
 
 
