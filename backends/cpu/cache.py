@@ -33,6 +33,7 @@ KEPT = 0.9  # of the limit, where entries are removed: not to be removing some a
 DAY, HOUR = 86400.0, 3600.0
 NEW = ".new-"  # how a file is called while it is being written
 _ENTRY = re.compile(r"[0-9a-f]{64}\.o")
+MOST_DIGITS = 32
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
 _warned: set[str] = set()
 _unseen: dict[Path, int] = {}  # bytes written into a folder since this process last looked at its size
@@ -75,7 +76,7 @@ def cache_limit() -> int:
     if not chosen:
         return LIMIT
     found = _SIZE.fullmatch(chosen)
-    if found is None:
+    if found is None or len(chosen) > MOST_DIGITS:
         _warn(f"DLC_CACHE_SIZE={chosen!r} is not a size and is not heeded; write bytes, or such as 500M or 2G")
         return LIMIT
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))

@@ -68,7 +68,12 @@ class Pool:
 
     def stop(self) -> None:
         """End the workers. A kernel that they are helping with is finished by its caller."""
+        self.resize(self.threads)
+
+    def resize(self, threads: int) -> None:
+        """Let this many threads work from the next call on."""
         with self._lock:
+            self.threads = threads
             self._words[p.THREADS] = 1
             self._words[p.STOP] = 1
             library = ctypes.CDLL(None)
@@ -81,11 +86,6 @@ class Pool:
                 self._workers = [w for w in self._workers if w.is_alive()]
             self._words[p.STOP] = 0
             self.ready = False
-
-    def resize(self, threads: int) -> None:
-        """Let this many threads work from the next call on."""
-        self.stop()
-        self.threads = threads
 
     def forget(self) -> None:
         """In a forked child, which has none of its parent's threads."""
@@ -135,7 +135,7 @@ def _at_start() -> int:
     chosen = os.environ.get("DLC_THREADS")
     if chosen is None:
         return min(MOST, available_cores())
-    if not chosen.isdigit() or not 1 <= int(chosen) <= MOST:
+    if not (chosen.isascii() and chosen.isdecimal()) or not 1 <= int(chosen) <= MOST:
         raise AttributeValueError(f"DLC_THREADS is a number from 1 to {MOST}, not {chosen!r}")
     return int(chosen)
 
