@@ -36,6 +36,7 @@ from dlc.ir import Node
 from dlc.ops.definition import Kind
 
 NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
+SHORT = 4  # an inner loop of so few iterations unrolls into the one around it, if its length is written out
 CHUNK = 4096  # elements of one leaf of a sum's tree; part of the numbers' definition, so a constant
 
 Index = Sequence[str]
@@ -182,6 +183,10 @@ class LoopEmitter:
             dims[d] = f"n{len(dims)}"
         return dims[d]
 
+    def short(self, d: DimLike) -> str:
+        """A dim, as a literal where it is so small that code for a known length or stride is much better."""
+        return str(d) if isinstance(d, int) and d <= SHORT else self.dim(d)
+
     def reduced_extent(self, d: DimLike) -> str:
         """The length of a loop over a reduced axis; the size of a window is a literal, so that the loop unrolls."""
         return str(d) if d in self._window_sizes else self.dim(d)
@@ -191,7 +196,7 @@ class LoopEmitter:
         terms = []
         for axis, i in enumerate(index):
             if i != "0":
-                stride = self.dim(product(shape[axis + 1 :]))
+                stride = self.short(product(shape[axis + 1 :]))
                 terms.append(i if stride == "1" else self.let(f"{grouping(i)} * {stride}"))
         terms.sort(key=self.depth)
         total = "0"

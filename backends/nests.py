@@ -32,11 +32,11 @@ class nest:
         index = self.index
         for group in self.groups:
             extent = product(self.shape[a] for a in group)
-            outermost = self.tasks and not self.open
+            length = self.k.short if group is self.groups[-1] else self.k.dim
             loop = (
                 self.k.tasks(extent, independent=self.independent)
-                if outermost
-                else self.k.loop(self.k.dim(extent), independent=self.independent)
+                if self.tasks and not self.open
+                else self.k.loop(length(extent), independent=self.independent)
             )
             index = put(index, group, loop.__enter__())
             self.open.append(loop)

@@ -298,6 +298,26 @@ def min_over_no_axis(x: Tensor) -> Tensor:
     return x
 
 
+def _tiles(g: Tensor, axes: tuple[int, ...], lengths: Shape, strides: Any, dilations: Any) -> bool:
+    """Whether windows lie side by side and leave nothing between them or at the end."""
+    sizes = g.shape[g.ndim - len(axes) :]
+    fits = [g.shape[a] * size == length for a, size, length in zip(axes, sizes, lengths, strict=True)]
+    return all(fits) and tuple(strides) == sizes and all(d == 1 for d in dilations)
+
+
+@_simplification(
+    lambda g: ops.fold.op(g, axes=anything, lengths=anything, strides=anything, dilations=anything),
+    where=_tiles,
+    types={"g": FLOATING},
+)
+def fold_of_tiles(g: Tensor, axes: tuple[int, ...], lengths: Shape) -> Tensor:
+    """Windows that do not overlap only move; a sum starts at 0.0, and so makes 0.0 of -0.0."""
+    rank = g.ndim - len(axes)
+    order = [at for a in range(rank) for at in ((a, rank + axes.index(a)) if a in axes else (a,))]
+    shape = [lengths[axes.index(a)] if a in axes else g.shape[a] for a in range(rank)]
+    return ops.reshape(ops.permute_dims(g + 0.0, order), tuple(shape))
+
+
 # ---------------------------------------------------------------- contractions
 
 _MATRIX = TensorType("float32", (2, 2))
