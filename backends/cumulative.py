@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.backends.emitter import LoopEmitter
-from dlc.backends.expressions import narrowed, plus
+from dlc.backends.expressions import plus
 from dlc.dims import product
 from dlc.ir import Node
 
@@ -37,8 +37,6 @@ def _next(node: Node, last: str, terms: list[str]) -> str:
     match node.op.name:
         case "cumulative_sum":
             return plus(last, terms[0], node.dtype)
-        case "cumulative_prod" if node.dtype == "int64":
-            return f"int64(uint64({last}) * uint64({terms[0]}))"
         case "cumulative_prod":
-            return narrowed(f"{last} * {terms[0]}", node.dtype)
+            return f"multiplied({last}, {terms[0]})"
     return f"{terms[0]} * {last} + {terms[1]}"

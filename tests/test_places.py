@@ -152,3 +152,24 @@ def test_scatters_check_their_indices(backend: str, wrong: int) -> None:
 def test_what_does_not_fit_is_refused_with_its_place(call: Callable[[], Any]) -> None:
     with pytest.raises(DlcError, match=r"test_places\.py:\d+"):
         call()
+
+
+def test_the_padding_row_of_an_embedding_does_not_learn() -> None:
+    w = dlc.input("w", (4, 3))
+    y = dlc.nn.functional.embedding([[1, 2], [1, 0]], w, padding_idx=1)
+    found, g = dlc.compile(dlc.graph([w], [y, *dlc.grad(y.sum(), [w])]), "reference")(A[0, :, :3].repeat(2, 0)[:4])
+    np.testing.assert_array_equal(g, [[1] * 3, [0] * 3, [1] * 3, [0] * 3])
+    np.testing.assert_array_equal(found[0, 0], A[0, 0, :3])
+    for wrong in (-1, 4, True):
+        with pytest.raises(DlcError, match="padding_idx"):
+            dlc.nn.functional.embedding([0], w, padding_idx=wrong)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_products_of_integers_wrap(backend: str) -> None:
+    x = dlc.input("x", ("N",), "int64")
+    data = np.full(41, 3)
+    for got in dlc.compile(dlc.graph([x], [dlc.prod(x), dlc.cumulative_prod(x)[40]]), backend)(data):
+        np.testing.assert_array_equal(got, np.prod(data))
+    zeros = dlc.input("zeros", (2, 3), "float64")
+    check_grad(dlc.graph([zeros], [dlc.prod(zeros, 1)]), [np.array([[0.0, 2, 3], [0, 0, 5]])])

@@ -230,6 +230,7 @@ def _shifted(b: Any, kind: Any, x: Any, n: Any, shift: Callable[..., Any]) -> An
 
 
 _elementary("accumulate", 2, lambda b, kind, x, y: b.fadd(x, y) if _is_float(kind) else b.add(x, y))
+_elementary("multiplied", 2, lambda b, kind, x, y: b.fmul(x, y) if _is_float(kind) else b.mul(x, y))
 _elementary("lesser", 2, lambda b, kind, x, y: b.select(b.icmp_signed("<", x, y), x, y))
 _elementary("greater", 2, lambda b, kind, x, y: b.select(b.icmp_signed(">", x, y), x, y))
 _elementary("maximum", 2, _extremum(">"))

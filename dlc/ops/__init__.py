@@ -67,6 +67,7 @@ from dlc.ops.composed import (
     softmax,
     softplus,
     square,
+    std,
     var,
 )
 from dlc.ops.contract import matmul
@@ -115,10 +116,20 @@ from dlc.ops.logic import (
     logical_xor,
     not_equal,
 )
+from dlc.ops.norms import group_norm, instance_norm, local_response_norm, rms_norm
+from dlc.ops.pooling import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
+    avg_pool,
+    global_avg_pool,
+    global_max_pool,
+    lp_pool,
+    max_pool,
+)
 from dlc.ops.powers import exp2, hypot, log2, log10, logaddexp, reciprocal
 from dlc.ops.products import einsum, outer, tensordot, vecdot
 from dlc.ops.random import bernoulli, counted_draws, normal, random_bits, uniform
-from dlc.ops.reduce import all, any, argmax, argmin, max, min, sum
+from dlc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
 from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc
 from dlc.ops.scan import scan
 from dlc.ops.scattering import gather_nd, index_add, index_put, put, put_along_axis, scatter_nd

@@ -185,6 +185,18 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0
 
 
 @located
+def std(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0.0) -> Tensor:
+    """The square root of `var`; its derivative where the variance is 0 is taken as 0.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.std([1.0, 5.0])).item()
+    2.0
+    """
+    v = var(x, axis, keepdims, correction)
+    return where(equal(v, scalar(0, v.dtype)), v, sqrt(where(equal(v, scalar(0, v.dtype)), scalar(1, v.dtype), v)))
+
+
+@located
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, eps: float = 1e-5) -> Tensor:
     """(x - mean) / sqrt(variance + eps) over `axis`, times `weight` plus `bias`, which broadcast.
 

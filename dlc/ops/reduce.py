@@ -156,6 +156,44 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """
 
 
+def _prod_reference(x: Array, *, axes: tuple[int, ...]) -> Array:
+    wide = np.float64 if x.dtype.kind == "f" else x.dtype
+    return np.prod(x, axis=axes, dtype=wide).astype(x.dtype)
+
+
+def _prod_vjp(g: Tensor, y: Tensor, x: Tensor, *, axes: tuple[int, ...]) -> tuple[Tensor]:
+    """The products of all others, those before times those after, so that zeros need no care."""
+    from dlc.dims import product
+    from dlc.ops.cumulative import cumulative_prod
+    from dlc.ops.view import inverse_permutation, permute_dims, reshape
+
+    order = (*(a for a in range(x.ndim) if a not in axes), *axes)
+    moved = permute_dims(x, order)
+    rows = reshape(moved, (*without(x.shape, axes), product(x.shape[a] for a in axes)))
+    others = cumulative_prod(rows, exclusive=True) * cumulative_prod(rows, reverse=True, exclusive=True)
+    return (_spread(g, x, axes) * permute_dims(reshape(others, moved.shape), inverse_permutation(order)),)
+
+
+@reduction(
+    accepts=dtypes.NUMERIC,
+    accumulator=widest,
+    reference=_prod_reference,
+    init="{T}(1)",
+    combine="multiplied({a}, {b})",
+    vjp=_prod_vjp,
+    samples=_samples(),
+)
+def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The product over `axis` (None: all); bools and small integers multiply as int64, the empty product is 1.
+
+    The derivative is exact at zeros.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.prod([[1.0, 2.0], [3.0, 4.0]], axis=0)).tolist()
+    [3.0, 8.0]
+    """
+
+
 @reduction(
     accepts=dtypes.NUMERIC,
     empty=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlc import ops
+from dlc.errors import AttributeValueError
 from dlc.frontend.losses import binary_cross_entropy, binary_cross_entropy_with_logits, kl_div
 from dlc.frontend.losses import half_mse as half_mse_loss
 from dlc.frontend.losses import hinge as hinge_loss
@@ -56,6 +57,7 @@ from dlc.ops import (
     threshold,
 )
 from dlc.ops.tensor import Tensor, wrap
+from dlc.provenance import here
 
 __all__ = [
     "attention",
@@ -124,6 +126,24 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     return y if bias is None else y + bias
 
 
-def embedding(indices: Any, weight: Any) -> Tensor:
-    """Row i of weight [rows, width] for each index i: integer [...] -> [..., width]."""
-    return ops.take(weight, indices, axis=0)
+def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+    """Row i of weight [rows, width] for each index i: integer [...] -> [..., width].
+
+    The row `padding_idx`, from 0 to rows - 1, gets no gradient, as in torch; it is read like any other.
+
+    >>> import dlc
+    >>> dlc.evaluate(embedding([1, 0], [[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [[3.0, 4.0], [1.0, 2.0]]
+    """
+    table = wrap(weight)
+    if padding_idx is not None:
+        rows = table.shape[0]
+        if isinstance(padding_idx, bool) or not isinstance(padding_idx, int) or padding_idx < 0 or (
+            isinstance(rows, int) and padding_idx >= rows
+        ):  # fmt: skip
+            raise AttributeValueError(
+                f"embedding: padding_idx {padding_idx!r} is no row of {table.type}; use 0 to {rows - 1}", where=here()
+            )
+        padding = ops.iota((rows, 1), 0) == padding_idx
+        table = ops.where(padding, ops.stop_gradient(table), table)
+    return ops.take(table, indices, axis=0)
