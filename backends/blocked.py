@@ -2,7 +2,8 @@
 
 The result is cut into blocks, which are the kernel's tasks, and a block into register tiles (`dlc.backends.tiling`).
 The sum runs in blocks too, of at most `BLOCK` terms: they are added up in registers, then join the total, so that an
-element's bits follow from the shape alone, whatever machine or number of threads computes it.
+element's bits follow from the shape alone, whatever tile or number of threads computes it on machines that fuse
+multiply-adds.
 
 A task copies the columns of its block into panels as wide as a tile, in the order in which tiles read them; then strip
 by strip, as high as a tile, the rows. So tiles read nothing but neighbouring memory, and operands may be any

@@ -321,3 +321,22 @@ def test_an_entry_of_another_user_is_not_used(folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "getuid", lambda: me + 1)
     with pytest.warns(DlcWarning, match="belongs to another user; it is compiled again"):
         assert store.read(KEY) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_a_pipe_in_the_place_of_an_entry_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path / "kernels"))
+    store = ObjectCache()
+    assert store.folder is not None
+    os.mkfifo(store.folder / f"{KEY}.o", 0o600)
+    with pytest.warns(DlcWarning, match="is not used"):
+        assert store.read(KEY) is None
+
+
+@pytest.mark.parametrize("size", ["9" * 400, "many", "-1", "1e5"])
+def test_a_size_that_makes_no_sense_is_not_heeded(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dlc.backends.cpu.cache import LIMIT, cache_limit
+
+    monkeypatch.setenv("DLC_CACHE_SIZE", size)
+    with pytest.warns(DlcWarning, match="not heeded"):
+        assert cache_limit() == LIMIT

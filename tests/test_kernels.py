@@ -421,8 +421,8 @@ def test_equal_structures_have_one_source() -> None:
         x, b = dlc.input(name, (n, m)), dlc.input("b" + name, (m,))
         return fused([x, b], [dlc.relu(x + b)])
 
-    assert source_of(layer(3, 4, "x")) == source_of(layer(5, 6, "y"))
-    assert emitted(layer(3, 4, "x")).parts[0].dims == (4,)
+    assert source_of(layer(13, 14, "x")) == source_of(layer(15, 16, "y"))
+    assert emitted(layer(13, 14, "x")).parts[0].dims == (14,)
 
 
 def test_sources_hold_no_text_of_the_user() -> None:

@@ -34,6 +34,8 @@ DAY, HOUR = 86400.0, 3600.0
 NEW = ".new-"  # how a file is called while it is being written
 _ENTRY = re.compile(r"[0-9a-f]{64}\.o")
 MOST_DIGITS = 32
+# No link is followed, and a pipe in the place of an entry is not waited for.
+READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
 _warned: set[str] = set()
 _unseen: dict[Path, int] = {}  # bytes written into a folder since this process last looked at its size
@@ -126,9 +128,7 @@ class ObjectCache:
             return None
         path = self.folder / f"{key}.o"
         try:
-            with open(
-                os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb"
-            ) as file:
+            with open(os.open(path, READ), "rb") as file:
                 reason = _untrusted(os.fstat(file.fileno()))
                 data = b"" if reason else file.read()
                 used = os.fstat(file.fileno()).st_mtime
