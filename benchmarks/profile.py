@@ -23,8 +23,8 @@ import dlc
 from benchmarks.networks import NETWORKS, training_step
 from benchmarks.timing import turn
 from dlc.backends.cpu.executable import _PACK, CpuExecutable
-from dlc.backends.cpu.table import COMMIT
 from dlc.backends.plan import CopyStep, KernelStep, LoopStep
+from dlc.backends.table import COMMIT
 from dlc.dims import evaluate
 from dlc.ir import Node
 from dlc.ops.definition import Kind, nbytes

@@ -15,7 +15,7 @@ import pytest
 
 import dlc
 from dlc import nn, optim
-from dlc.backends.cpu import table
+from dlc.backends import table
 from dlc.backends.cpu.threads import available_cores, fork_join_microseconds, pool
 from dlc.errors import AttributeValueError
 

@@ -1,7 +1,7 @@
 """The dispatcher: one kernel, the same for every program, that walks a plan's table; and the workers that help it.
 
 Both are compiled and cached like any kernel. The dispatcher's arguments are the table's address, the number of rows,
-the address of the argument blocks (`dlc.backends.cpu.table` says what they hold), and then, for the arrays of this
+the address of the argument blocks (`dlc.backends.table` says what they hold), and then, for the arrays of this
 call: where an array object keeps the address of its data, where a tuple keeps its items, which base holds the address
 of the tuple of inputs (the next one holds that of the outputs), the number of inputs, the first output's base and the
 number of outputs. Python gives the addresses of two tuples at once; looking up the data of all arrays would take it
@@ -15,7 +15,8 @@ from functools import cache
 
 from dlc.backends.cpu import pool as p
 from dlc.backends.cpu.compile import compile_kernels
-from dlc.backends.cpu.table import (
+from dlc.backends.plan import FIRST
+from dlc.backends.table import (
     CALL_FIELDS,
     CARRY_FIELDS,
     COMMIT,
@@ -26,7 +27,6 @@ from dlc.backends.cpu.table import (
     NEXT,
     SLICE_FIELDS,
 )
-from dlc.backends.plan import FIRST
 
 # Runs tasks `at` to `stop` of the kernel `what`, which may be shared out over several calls.
 TASKS = f'''

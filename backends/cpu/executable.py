@@ -18,11 +18,11 @@ from dlc.backends.backend import Array, KernelSource
 from dlc.backends.cpu.compile import compile_kernels
 from dlc.backends.cpu.dispatcher import dispatcher
 from dlc.backends.cpu.host import cpu_target
-from dlc.backends.cpu.table import Arguments, table_of
 from dlc.backends.cpu.threads import pool
 from dlc.backends.emission import kernel_of
 from dlc.backends.loops import KernelCode
 from dlc.backends.plan import FIRST, Plan, make_plan
+from dlc.backends.table import Arguments, table_of
 from dlc.dims import evaluate
 from dlc.errors import DlcError, IndexOutOfRangeError
 from dlc.garbage import collection_paused

@@ -1,13 +1,13 @@
 """What a GPU runs: the source of a kernel inside an entry that hands each thread its tasks, and the shape of a launch.
 
-An entry takes the address of the bases, the address of the table's arguments (`dlc.backends.cpu.table` says what they
+An entry takes the address of the bases, the address of the table's arguments (`dlc.backends.table` says what they
 hold) and where its row begins in them. It finds its task's argument block on the device, so a launch depends on the
 host for its size alone. Once an index was out of range nothing runs any more: no host needs to look before the commit.
 """
 
 from __future__ import annotations
 
-from dlc.backends.cpu.table import CALL_FIELDS, KERNEL_FIELDS
+from dlc.backends.table import CALL_FIELDS, KERNEL_FIELDS
 from dlc.backends.target import Target
 
 TARGET = Target("cuda", vector=0, registers=255)

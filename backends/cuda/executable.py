@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from dlc.backends.backend import Array, KernelSource
-from dlc.backends.cpu.table import COPY, COPY_FIELDS, Arguments
 from dlc.backends.cuda.devices import Device, Launch
 from dlc.backends.cuda.entry import COPY_ENTRY, TARGET, entry_source
 from dlc.backends.emission import kernel_of
 from dlc.backends.loops import KernelCode
 from dlc.backends.plan import ARENA, FIRST, STATUS, Plan, make_plan
+from dlc.backends.table import COPY, COPY_FIELDS, Arguments
 from dlc.dims import evaluate
 from dlc.errors import DlcError, IndexOutOfRangeError
 from dlc.ir import Graph, Node

@@ -1,4 +1,4 @@
-"""A plan as the dispatcher's table: rows of [kernel address or opcode, index of its first argument], and the arguments.
+"""A plan as a table: rows of [kernel address or opcode, index of its first argument], and the arguments.
 
 Rows are the plan's steps in order, a row for each part of a kernel, whose tasks are those of all its calls. The table
 is made once; the arguments hold byte offsets, dims, and how tasks are shared out, so they are made once per binding of
@@ -19,7 +19,7 @@ from dlc.passes.memory import Arena
 COMMIT, COPY, LOOP, NEXT = range(4)  # opcodes; addresses are larger
 OPCODES = {CommitStep: COMMIT, CopyStep: COPY, LoopStep: LOOP, NextStep: NEXT}
 
-# What the dispatcher reads, in order. A kernel's number of tasks, the fewest of them that are worth a thread, how many
+# What walks a table (the CPU's dispatcher, the CUDA backend's host) reads, in order. A kernel's number of tasks, the fewest of them that are worth a thread, how many
 # calls share them out, the first task and the argument block of each call, and once more the number of tasks; a copy's
 # source, target and size; a loop's counter slot, length, first and last row, number of slices and of carries, then each
 # slice and each carry.
