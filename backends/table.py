@@ -19,10 +19,10 @@ from dlc.passes.memory import Arena
 COMMIT, COPY, LOOP, NEXT = range(4)  # opcodes; addresses are larger
 OPCODES = {CommitStep: COMMIT, CopyStep: COPY, LoopStep: LOOP, NextStep: NEXT}
 
-# What walks a table (the CPU's dispatcher, the CUDA backend's host) reads, in order. A kernel's number of tasks, the fewest of them that are worth a thread, how many
-# calls share them out, the first task and the argument block of each call, and once more the number of tasks; a copy's
-# source, target and size; a loop's counter slot, length, first and last row, number of slices and of carries, then each
-# slice and each carry.
+# What walks a table (the CPU's dispatcher, the CUDA backend's host) reads, in order. A kernel's number of tasks, the
+# fewest of them that are worth a thread, how many calls share them out, the first task and the argument block of each
+# call, and once more the number of tasks; a copy's source, target and size; a loop's counter slot, length, first and
+# last row, number of slices and of carries, then each slice and each carry.
 KERNEL_FIELDS = 3
 CALL_FIELDS = 2
 COPY_FIELDS = 5
