@@ -324,6 +324,7 @@ CASES = {
     "broadcast_of_broadcast": lambda x, i, b: dlc.broadcast_to(dlc.broadcast_to(x.reshape(9, 1), (9, 2)), (3, 9, 2)),
     "broadcast_to_itself": lambda x, i, b: ops.broadcast_to.op(x, shape=(9,)),
     "slice_of_everything": lambda x, i, b: ops.slice_.op(x, starts=(0,), sizes=(9,), steps=(1,)),
+    "fold_of_tiles": lambda x, i, b: ops.fold(ops.reshape(x, (3, 3)), (0,), (9,), strides=(3,)),
     "integer_sum_over_no_axis": lambda x, i, b: ops.sum.op(i, axes=()),
     "transposed_product_left": lambda x, i, b: dlc.matrix_transpose(
         dlc.matmul(dlc.matrix_transpose(x[:8].reshape(4, 2)), dlc.where(dlc.isnan(x[:4]), 1.0, 2.0).reshape(4, 1))
