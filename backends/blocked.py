@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dlc.backends import packing
 from dlc.backends.contractions import clear, dot_products
-from dlc.backends.expressions import literal
+from dlc.backends.expressions import literal, multiply_add
 from dlc.backends.products import COLUMNS, ROWS, Product
 from dlc.backends.tiling import tile_shape
 from dlc.dims import DimLike
@@ -71,12 +71,12 @@ def _row_by_row(p: Product, rows: Bounds, columns: Bounds, breadth: int) -> None
                     x = p.element(ROWS, row, s)
                     with k.loop(width, independent=True) as j:
                         y = p.element(COLUMNS, k.let(f"{left} + {j}"), s)
-                        k.line(f"{part}[{j}] = {part}[{j}] + {x} * {y}")
+                        k.line(f"{part}[{j}] = {multiply_add(f'{part}[{j}]', x, y, dtype)}")
             else:
                 with k.loop(width) as j:
                     column = k.let(f"{left} + {j}")
                     ((dot,),) = dot_products(
-                        k, dtype, 1, 1, steps,
+                        k, dtype, 1, 1, steps, p.terms,
                         lambda _, s: p.element(ROWS, row, s), lambda _, s: p.element(COLUMNS, column, s),
                     )  # fmt: skip
                     k.line(f"{part}[{j}] = {dot}")

@@ -7,10 +7,11 @@ registers (`dot_products`). What lies beyond the last row or column of a tile re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 
-from dlc.backends.emitter import LoopEmitter
-from dlc.backends.expressions import literal
+from dlc.backends.emitter import LANES, LoopEmitter
+from dlc.backends.expressions import literal, multiply_add
 from dlc.dims import DimLike
 from dlc.ir import Node
 from dlc.ops.definition import Kind
@@ -49,6 +50,7 @@ def clear(k: LoopEmitter, array: str, dtype: str, rows: str, pitch: int, width: 
 
 def outer_products(
     k: LoopEmitter,
+    dtype: str,
     total: str,
     offset: str,
     rows: int,
@@ -69,24 +71,32 @@ def outer_products(
                 row = [b(x, j) for x in at]
                 for r in range(rows):
                     place = f"{total}[{k.let(f'{offset} + {r * pitch}')} + {j}]"
-                    terms = " + ".join(f"{x} * {y}" for x, y in zip(factors[r], row, strict=True))
-                    k.line(f"{place} = {place} + {terms}")
+                    total_of = place
+                    for x, y in zip(factors[r], row, strict=True):
+                        total_of = multiply_add(total_of, x, y, dtype)
+                    k.line(f"{place} = {total_of}")
 
 
 def dot_products(
-    k: LoopEmitter, dtype: str, rows: int, columns: int, bounds: tuple[str, str], a: Text, b: Text
+    k: LoopEmitter,
+    dtype: str,
+    rows: int,
+    columns: int,
+    bounds: tuple[str, str],
+    extent: DimLike,
+    a: Text,
+    b: Text,
 ) -> list[list[str]]:
-    """A tile of names of sums of a(r, s) * b(c, s) over s within bounds."""
-    tile = [[k.fresh("a") for _ in range(columns)] for _ in range(rows)]
-    for name in (name for row in tile for name in row):
-        k.line(f"{name} = {literal(0, dtype)}")
-    first, stop = bounds
-    with k.loop(stop, first, independent=True) as s:
+    """A tile of names of sums of a(r, s) * b(c, s) over s within bounds, a leaf of `extent` terms."""
+
+    def add(places: Sequence[str], s: str) -> None:
         xs, ys = [a(r, s) for r in range(rows)], [b(c, s) for c in range(columns)]
-        for r, x in enumerate(xs):
-            for c, y in enumerate(ys):
-                k.line(f"{tile[r][c]} = accumulate({tile[r][c]}, {x} * {y})")
-    return tile
+        for place, (x, y) in zip(places, product(xs, ys), strict=True):
+            k.line(f"{place} = {multiply_add(place, x, y, dtype)}")
+
+    lanes = LANES if rows * columns == 1 else k.target.lanes(dtype)
+    tile = k.sums([dtype] * (rows * columns), bounds, extent, add, lanes)
+    return [tile[r * columns : (r + 1) * columns] for r in range(rows)]
 
 
 def add_tile(k: LoopEmitter, total: str, offset: str, pitch: int, tile: list[list[str]]) -> None:

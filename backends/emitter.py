@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,10 @@ from dlc.ops.definition import Kind
 
 NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 SHORT = 4  # an inner loop of so few iterations unrolls into the one around it, if its length is written out
-CHUNK = 4096  # elements of one leaf of a sum's tree; part of the numbers' definition, so a constant
+# The tree of a sum is part of the numbers' definition: leaves of CHUNK elements, each in LANES sums side by side.
+CHUNK = 4096
+LANES = 32
+IN_ORDER = 9  # so few elements, where the number is known, are added one after the other
 
 Index = Sequence[str]
 
@@ -172,6 +175,23 @@ class LoopEmitter:
         with self.block(f"for {name} in {kind}({start}, {stop}, {step}):"):
             yield name
 
+    @contextmanager
+    def lanes(self, count: int, width: int) -> Iterator[str]:
+        """A loop over a fixed number of lanes, independent of each other, in vectors of `width`."""
+        name = self.fresh("i", len(self.scopes))
+        with self.block(f"for {name} in lanes({count}, {width}):"):
+            yield name
+
+    @contextmanager
+    def _first_lanes(self, count: str, most: int, width: int) -> Iterator[str]:
+        """A loop over the first of at most `most` lanes, under masks where the machine has them."""
+        if self.target.masks:
+            with self.lanes(most, width) as lane, self.block(f"if {lane} < {count}:", guard=True):
+                yield lane
+        else:
+            with self.loop(count, independent=True) as lane:
+                yield lane
+
     # ---- dims and index arithmetic
 
     def dim(self, d: DimLike) -> str:
@@ -292,27 +312,97 @@ class LoopEmitter:
         """A reduction by nested loops, an accumulator for each: the tree of a sum is fixed by the shape alone."""
         if not groups:
             return self.element(x, place)
+        every = product(x.shape[a] for group in groups for a in group)
+        if len(groups) > 1 and is_sum(node) and isinstance(every, int) and every <= IN_ORDER:
+            return self._in_order(node, x, place, groups)
+        extent = product(x.shape[a] for a in groups[0])
+        ordered = len(groups) == 1 and is_sum(node)
+
+        def add(totals: Sequence[str], i: str) -> None:
+            value = self.element(x, put(place, groups[0], i))
+            self.line(f"{totals[0]} = {combined(node, totals[0], value)}")
+
+        if ordered and isinstance(extent, int) and extent <= CHUNK:
+            stop = str(extent) if extent <= LANES else self.dim(extent)
+            return self.sums([x.dtype], ("0", stop), extent, add)[0]
         total = self.fresh("a")
         self.line(f"{total} = {initial(node)}")
-        extent = product(x.shape[a] for a in groups[0])
-        if len(groups) > 1:
-            with self.loop(self.reduced_extent(extent)) as i:
+        if ordered:
+            with self.loop(self.dim(extent), step=str(CHUNK)) as start:
+                stop = self.let(f"lesser({start} + {CHUNK}, {self.dim(extent)})")
+                (part,) = self.sums([x.dtype], (start, stop), extent, add)
+                self.line(f"{total} = {combined(node, total, part)}")
+            return total
+        innermost = len(groups) == 1
+        with self.loop(self.reduced_extent(extent), independent=innermost) as i:
+            if innermost:
+                add([total], i)
+            else:
                 part = self.accumulate(node, x, put(place, groups[0], i), groups[1:])
                 self.line(f"{total} = {combined(node, total, part)}")
-        elif is_sum(node) and not (isinstance(extent, int) and extent <= CHUNK):
-            n = self.dim(extent)
-            with self.loop(n, step=str(CHUNK)) as start:
-                part = self.fresh("a")
-                self.line(f"{part} = {initial(node)}")
-                with self.loop(f"lesser({start} + {CHUNK}, {n})", start, independent=True) as i:
-                    value = self.element(x, put(place, groups[0], i))
-                    self.line(f"{part} = {combined(node, part, value, reorder=True)}")
-                self.line(f"{total} = {combined(node, total, part)}")
-        else:
-            with self.loop(self.reduced_extent(extent), independent=True) as i:
-                value = self.element(x, put(place, groups[0], i))
-                self.line(f"{total} = {combined(node, total, value, reorder=True)}")
         return total
+
+    def _in_order(self, node: Node, x: Node, place: list[str], groups: list[list[int]]) -> str:
+        """A sum of a few elements, a small window for example, along several axes with one accumulator."""
+        total = self.fresh("a")
+        self.line(f"{total} = {initial(node)}")
+        with ExitStack() as loops:
+            for group in groups:
+                i = loops.enter_context(self.loop(str(product(x.shape[a] for a in group))))
+                place = put(place, group, i)
+            self.line(f"{total} = {combined(node, total, self.element(x, place))}")
+        return total
+
+    def sums(
+        self,
+        types: Sequence[str],
+        bounds: tuple[str, str],
+        extent: DimLike,
+        add: Callable[[Sequence[str], str], None],
+        lanes: int = LANES,
+    ) -> list[str]:
+        """The names of sums over the indices within bounds; `add(places, i)` writes lines that add the terms of i.
+
+        Bounds are a leaf of an axis of `extent` elements that starts at a multiple of `lanes`. A sum of more than a
+        few terms is made of lanes, which are folded in halves at the end. So the order of additions is fixed here:
+        neither what is fused with the sum nor the compiler changes it.
+        """
+        if self.target.vector == 0 or (isinstance(extent, int) and extent <= IN_ORDER):
+            totals = [self.fresh("a") for _ in types]
+            for total, dtype in zip(totals, types, strict=True):
+                self.line(f"{total} = {literal(0, dtype)}")
+            with self.loop(bounds[1], bounds[0]) as i:
+                add(totals, i)
+            return totals
+        count = min(lanes, power_of_two(extent)) if isinstance(extent, int) else lanes
+        arrays = [self.local(dtype, count) for dtype in types]
+        for array, dtype in zip(arrays, types, strict=True):
+            with self.loop(str(count), independent=True) as lane:
+                self.line(f"{array}[{lane}] = {literal(0, dtype)}")
+        width = min([count, *(self.target.lanes(dtype) for dtype in types)])
+        for place, lane in self._lane_loops(bounds, extent, count, width):
+            add([f"{array}[{lane}]" for array in arrays], place)
+        totals = [self.fresh("t") for _ in arrays]
+        for total, array in zip(totals, arrays, strict=True):
+            self.line(f"{total} = folded({array}, {count})")
+        return totals
+
+    def _lane_loops(
+        self, bounds: tuple[str, str], extent: DimLike, count: int, width: int
+    ) -> Iterator[tuple[str, str]]:
+        """Loops over the indices within bounds, `count` at a time, and over those left: (index, lane) in each."""
+        start, stop = bounds
+        most = power_of_two(extent % count) if isinstance(extent, int) else count  # of those left
+        full = not isinstance(extent, int) or extent >= count
+        even = start
+        if full:
+            whole = isinstance(extent, int) and extent % count == 0
+            even = stop if whole else self.let(f"{start} + (({stop} - {start}) & {-count})")
+            with self.loop(even, start, str(count)) as first, self.lanes(count, width) as lane:
+                yield self.let(f"{first} + {lane}"), lane
+        if most:
+            with self._first_lanes(self.let(f"{stop} - {even}"), most, min(most, width)) as lane:
+                yield self.let(f"{even} + {lane}"), lane
 
     def _best(self, node: Node, x: Node, place: list[str], axes: list[int]) -> str:
         """The first position of an extremum: NaN beats all numbers, and the first of equals stays."""
@@ -339,6 +429,11 @@ class LoopEmitter:
 
         nest(axes)
         return at
+
+
+def power_of_two(count: int) -> int:
+    """The least power of two that is at least `count`; 0 for 0."""
+    return 1 << (count - 1).bit_length() if count else 0
 
 
 def put(place: Sequence[str], group: Sequence[int], i: str) -> list[str]:

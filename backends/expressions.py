@@ -65,10 +65,15 @@ def initial(node: Node) -> str:
     return node.op.init.format(T=constructor(node.inputs[0].dtype))
 
 
-def combined(node: Node, a: str, b: str, *, reorder: bool = False) -> str:
-    """Two partial results combined; `reorder` lets the compiler vectorise a sum within one leaf of its tree."""
-    if reorder and is_sum(node):
-        return f"accumulate({a}, {b})"
+def multiply_add(total: str, x: str, y: str, dtype: str) -> str:
+    """total + x * y in a dtype, rounded once where floats can be."""
+    if dtype in dtypes.FLOATING:
+        return f"multiply_add({x}, {y}, {total})"
+    return plus(total, narrowed(f"{x} * {y}", dtype), dtype)
+
+
+def combined(node: Node, a: str, b: str) -> str:
+    """Two partial results combined."""
     dtype = node.inputs[0].dtype
     if node.op.combine == "{a} + {b}":
         return plus(a, b, dtype)

@@ -73,7 +73,7 @@ def _by_rows(p: Product, down: int, across: int, bounds: tuple[Bounds, Bounds]) 
 
         def update(into: str, bounds: Bounds) -> None:
             outer_products(
-                k, into, "0", rows, WIDTH, bounds, width,
+                k, dtype, into, "0", rows, WIDTH, bounds, width,
                 lambda r, s: p.element(down, places[r], s),
                 lambda s, j: p.element(across, k.let(f"{left} + {j}"), s),
             )  # fmt: skip
@@ -105,7 +105,7 @@ def _by_dots(p: Product, down: Bounds, across: Bounds) -> None:
         with k.loop(depth, step=str(CHUNK)) as begin:
             end = k.let(f"lesser({begin} + {CHUNK}, {depth})")
             tile = dot_products(
-                k, dtype, rows, columns, (begin, end),
+                k, dtype, rows, columns, (begin, end), p.terms,
                 lambda r, s: p.element(ROWS, downs[r], s), lambda c, s: p.element(COLUMNS, acrosses[c], s),
             )  # fmt: skip
             add_tile(k, total, "0", columns, tile)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 from dlc.backends.axes import is_one
 from dlc.backends.emitter import LoopEmitter
-from dlc.backends.expressions import literal, narrowed, plus
+from dlc.backends.expressions import literal, multiply_add
 from dlc.dims import DimLike
 from dlc.ir import Node
 
@@ -93,7 +93,7 @@ def _sum(k: LoopEmitter, node: Node, extents: Sequence[DimLike], add: Callable[[
 
 
 def _add(k: LoopEmitter, node: Node, total: str, x: str, y: str) -> None:
-    k.line(f"{total} = {plus(total, narrowed(f'{x} * {y}', node.dtype), node.dtype)}")
+    k.line(f"{total} = {multiply_add(total, x, y, node.dtype)}")
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def _whole(
         if single:
             n, first = k.dim(extent), k.let(f"{chunk} * {CHUNK}")
             stop = k.let(f"lesser({first} + {CHUNK}, {n})")
-            parts = _chunk(k, heavies, first, stop, place, groups[0])
+            parts = _chunk(k, heavies, (first, stop), extent, place, groups[0])
         else:
             rest = list(groups[1:])
             parts = [k.accumulate(h, h.inputs[0], put(place, groups[0], chunk), rest) for h in heavies]
@@ -84,14 +84,31 @@ def _whole(
 
 
 def _chunk(
-    k: LoopEmitter, heavies: Sequence[Node], first: str, stop: str, place: list[str], group: list[int]
+    k: LoopEmitter,
+    heavies: Sequence[Node],
+    bounds: tuple[str, str],
+    extent: DimLike,
+    place: list[str],
+    group: list[int],
 ) -> list[str]:
-    parts = _started(k, heavies)
-    with k.loop(stop, first, independent=True) as i:
-        for heavy, part in zip(heavies, parts, strict=True):
+    """The parts that a chunk adds to each reduction: those in which the order matters by lanes."""
+    ordered = [h for h in heavies if is_sum(h)]
+    free = [h for h in heavies if not is_sum(h)]
+    parts = dict(zip(free, _started(k, free), strict=True))
+
+    def add(chosen: Sequence[Node], into: Sequence[str], i: str) -> None:
+        for heavy, name in zip(chosen, into, strict=True):
             value = k.element(heavy.inputs[0], put(place, group, i))
-            k.line(f"{part} = {combined(heavy, part, value, reorder=True)}")
-    return parts
+            k.line(f"{name} = {combined(heavy, name, value)}")
+
+    if free:
+        with k.loop(bounds[1], bounds[0], independent=True) as i:
+            add(free, list(parts.values()), i)
+    if ordered:
+        dtypes = [h.inputs[0].dtype for h in ordered]
+        found = k.sums(dtypes, bounds, extent, lambda into, i: add(ordered, into, i))
+        parts.update(zip(ordered, found, strict=True))
+    return [parts[h] for h in heavies]
 
 
 def _started(k: LoopEmitter, heavies: Sequence[Node]) -> list[str]:

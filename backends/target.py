@@ -20,6 +20,11 @@ class Target:
     first_cache: int = 32 * 1024
     second_cache: int = 1024 * 1024
 
+    @property
+    def masks(self) -> bool:
+        """Whether loads and stores of a vector can leave out some of its elements."""
+        return self.vector >= 32
+
     def lanes(self, dtype: str) -> int:
         """How many elements a vector register holds."""
         return max(1, self.vector // itemsize(dtype))

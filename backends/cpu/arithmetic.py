@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba.core import types
 
 from dlc.backends.cpu import philox, vector_math
-from dlc.backends.cpu.prelude import DTYPES, NAMES, define, name
+from dlc.backends.cpu.prelude import DTYPES, NAMES, Buffer, define, name
 from dlc.backends.cpu.vector_math import llvm
 
 # ---------------------------------------------------------------- conversions
@@ -110,10 +110,6 @@ def _is_float(kind: Any) -> bool:
     return isinstance(kind, types.Float)
 
 
-def _accumulate(b: Any, kind: Any, x: Any, y: Any) -> Any:
-    return b.fadd(x, y, flags=("reassoc", "contract")) if _is_float(kind) else b.add(x, y)
-
-
 def _extremum(sign: str, text: str) -> Callable[..., Any]:
     def emit(b: Any, kind: Any, x: Any, y: Any) -> Any:
         if _is_float(kind):  # LLVM's maximum and minimum give NaN if either is; which zero wins is left open
@@ -205,7 +201,7 @@ def _shifted(b: Any, kind: Any, x: Any, n: Any, shift: Callable[..., Any]) -> An
     return b.select(fits, shift(x, b.select(fits, n, most)), signs)
 
 
-_elementary("accumulate", 2, _accumulate)
+_elementary("accumulate", 2, lambda b, kind, x, y: b.fadd(x, y) if _is_float(kind) else b.add(x, y))
 _elementary("multiplied", 2, lambda b, kind, x, y: b.fmul(x, y) if _is_float(kind) else b.mul(x, y))
 _elementary("lesser", 2, lambda b, kind, x, y: b.select(b.icmp_signed("<", x, y), x, y))  # of dims and indices
 _elementary("greater", 2, lambda b, kind, x, y: b.select(b.icmp_signed(">", x, y), x, y))
@@ -227,6 +223,43 @@ for _text, _emit in vector_math.UNARY.items():
     _elementary(_text, 1, lambda b, kind, x, emit=_emit: emit(b, x))
 for _text, _join in vector_math.BINARY.items():
     _elementary(_text, 2, lambda b, kind, x, y, emit=_join: emit(b, x, y))
+
+
+@name
+def multiply_add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
+    """x * y + z, rounded once where the machine can. Nothing else is: an op rounds its result, alone or fused."""
+    kind = types.unliteral(x)
+    if not _is_float(kind) or any(types.unliteral(other) != kind for other in (y, z)):
+        return None
+    return kind(kind, kind, kind), lambda context, b, sig, values: llvm(b, "fmuladd", *values)
+
+
+def _folded(typingctx: Any, array: Any, count: Any) -> Any:
+    """The sum of `count` lanes in memory, a power of two: halves are added to halves until one is left."""
+    if not isinstance(array, Buffer) or not isinstance(count, types.IntegerLiteral):
+        return None
+
+    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+        left = count.literal_value
+        kind = ir.VectorType(context.get_data_type(array.dtype), left)
+        found = b.load(b.bitcast(values[0], kind.as_pointer()), align=context.get_abi_sizeof(kind.element))
+        while left > 1:
+            left //= 2
+            halves = (
+                b.shuffle_vector(
+                    found,
+                    ir.Constant(found.type, ir.Undefined),
+                    ir.Constant(ir.VectorType(ir.IntType(32), left), list(range(first, first + left))),
+                )
+                for first in (0, left)
+            )
+            found = (b.fadd if _is_float(array.dtype) else b.add)(*halves)
+        return b.extract_element(found, ir.Constant(ir.IntType(32), 0))
+
+    return array.dtype(array, count), emit
+
+
+define("folded", _folded, literals=True)
 
 
 @name

@@ -8,12 +8,12 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba.core import compiler, cpu, fastmathpass, funcdesc, lowering, typed_passes, types, untyped_passes
+from numba.core import compiler, cpu, funcdesc, lowering, typed_passes, types, untyped_passes
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.typing.context import BaseContext
 
 from dlc.backends.cpu import arithmetic, control, tiles  # noqa: F401 - they enter their names
-from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, LOWERING, NAMES, TYPING, DistinctNode
+from dlc.backends.cpu.prelude import ACCESS, INDEPENDENT, LOWERING, NAMES, OWN, TYPING, DistinctNode
 
 POINTER = types.CPointer(types.int64)
 
@@ -27,7 +27,6 @@ def lowered(source: str, entry: str) -> str:
         exec(compile(source, filename, "exec"), scope)
         flags: Any = compiler.Flags()
         flags.error_model = "numpy"
-        flags.fastmath = cpu.FastMathOptions({"contract"})
         flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         flags.enable_ssa = False
         typing, target = contexts()
@@ -88,9 +87,7 @@ class KernelTarget(cpu.CPUContext):
         return self._sizes[text]
 
     def post_lowering(self, module: Any, library: Any) -> None:
-        """Floating-point flags; nothing to link."""
-        if self.fastmath:
-            fastmathpass.rewrite_module(module, self.fastmath)
+        """Nothing to link."""
 
 
 @cache
@@ -185,28 +182,45 @@ def _add_entry(module: Any, inner: Any, entry: str) -> None:
 
 
 def mark_independent_loops(function: Any) -> None:
-    """Turn the calls of `independent` into loop metadata: such a loop's accesses may be reordered across iterations.
+    """Turn the calls of `independent` and `lanes` into loop metadata: accesses may be reordered across iterations.
 
-    Within an iteration loads and stores keep their order, so that an element may be replaced in place.
+    Within an iteration loads and stores keep their order, so that an element may be replaced in place. Iterations that
+    hold loops of their own share the kernel's own arrays. A loop over lanes becomes vector code without a loop.
     """
     module = function.module
-    group = DistinctNode(module, (), of_itself=False)
+    groups = {mark: DistinctNode(module, (), of_itself=False) for mark in (ACCESS, OWN)}
     marked = []
     for block in function.blocks:
         for instruction in list(block.instructions):
-            if instruction.opname == "call" and instruction.callee.name == INDEPENDENT:
+            if instruction.opname == "call" and instruction.callee.name.startswith(INDEPENDENT):
                 block.instructions.remove(instruction)
-                marked.append(block)
+                marked.append((block, instruction.callee.name[len(INDEPENDENT) :]))
             elif "llvm.access.group" in instruction.metadata:
-                assert instruction.metadata["llvm.access.group"].operands[0].string == ACCESS
-                instruction.metadata["llvm.access.group"] = group
+                mark = instruction.metadata["llvm.access.group"].operands[0].string
+                instruction.metadata["llvm.access.group"] = groups[mark]
     if not marked:
         return
-    parallel = module.add_metadata([ir.MetaDataString(module, "llvm.loop.parallel_accesses"), group])
     loops = list(_loops(function))
-    for block in marked:
-        latch, _ = min(((latch, body) for latch, body in loops if block in body), key=lambda loop: len(loop[1]))
-        latch.terminator.set_metadata("llvm.loop", DistinctNode(module, (parallel,), of_itself=True))
+    for block, shape in marked:
+        latch, body = min(((latch, body) for latch, body in loops if block in body), key=lambda loop: len(loop[1]))
+        innermost = not any(other < body for _, other in loops)
+        apart = groups.values() if innermost else [groups[ACCESS]]
+        parallel = module.add_metadata([ir.MetaDataString(module, "llvm.loop.parallel_accesses"), *apart])
+        properties = (parallel, *_vector_shape(module, shape))
+        latch.terminator.set_metadata("llvm.loop", DistinctNode(module, properties, of_itself=True))
+
+
+def _vector_shape(module: Any, shape: str) -> list[Any]:
+    """What a loop over lanes says of itself: ".<elements of a vector>.<vectors>"; nothing for other loops."""
+    if not shape:
+        return []
+    width, vectors = map(int, shape[1:].split("."))
+    asked = {"vectorize.enable": (1, True), "vectorize.width": (32, width), "interleave.count": (32, vectors)}
+    named = [
+        module.add_metadata([ir.MetaDataString(module, f"llvm.loop.{key}"), ir.Constant(ir.IntType(bits), value)])
+        for key, (bits, value) in asked.items()
+    ]
+    return [*named, module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])]
 
 
 def _loops(function: Any) -> Iterator[tuple[Any, set[Any]]]:

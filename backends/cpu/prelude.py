@@ -21,6 +21,7 @@ from numba.extending import models, register_model
 from dlc import dtypes
 
 ACCESS = "dlc.access"  # marks accesses that iterations of an independent loop do not share
+OWN = "dlc.own"  # marks accesses to a kernel's own arrays, which iterations of an innermost one do not share
 INDEPENDENT = "dlc.independent"  # a call of this marks the loop around it; it is gone before LLVM sees the module
 I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 DTYPES = {"boolean" if n == "bool" else n: getattr(types, "boolean" if n == "bool" else n) for n in dtypes.ALL}
@@ -31,11 +32,11 @@ NAMES: dict[str, Any] = {"inf": float("inf"), "nan": float("nan")}
 
 
 class Buffer(types.Type):
-    """A pointer to the elements of a dense array."""
+    """A pointer to the elements of a dense array; `own` says of one that only the running task sees."""
 
-    def __init__(self, dtype: types.Type) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"Buffer({dtype})")
+    def __init__(self, dtype: types.Type, own: bool = False) -> None:
+        self.dtype, self.own = dtype, own
+        super().__init__(name=f"Buffer({dtype}, {own})")
 
 
 @register_model(Buffer)
@@ -69,15 +70,16 @@ class BufferSet(AbstractTemplate):
         return None
 
 
-def access(b: Any, instruction: Any) -> Any:
+def _access(b: Any, instruction: Any, buffer: Buffer) -> Any:
     """Mark a load or store as one that independent iterations do not share."""
-    instruction.set_metadata("llvm.access.group", b.module.add_metadata([ir.MetaDataString(b.module, ACCESS)]))
+    mark = ir.MetaDataString(b.module, OWN if buffer.own else ACCESS)
+    instruction.set_metadata("llvm.access.group", b.module.add_metadata([mark]))
     return instruction
 
 
 @LOWERING.lower(operator.getitem, Buffer, types.Integer)
 def _load(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    value = access(b, b.load(b.gep(args[0], [args[1]], inbounds=True)))
+    value = _access(b, b.load(b.gep(args[0], [args[1]], inbounds=True)), sig.args[0])
     return b.icmp_unsigned("!=", value, ir.Constant(I8, 0)) if sig.return_type == types.boolean else value
 
 
@@ -85,7 +87,7 @@ def _load(context: Any, b: Any, sig: Any, args: Any) -> Any:
 def _store(context: Any, b: Any, sig: Any, args: Any) -> Any:
     buffer, index, value = args
     value = b.zext(value, I8) if sig.args[2] == types.boolean else value
-    access(b, b.store(value, b.gep(buffer, [index], inbounds=True)))
+    _access(b, b.store(value, b.gep(buffer, [index], inbounds=True)), sig.args[0])
     return context.get_dummy_value()
 
 
@@ -154,7 +156,7 @@ def _define_pointers(text: str, dtype: Any) -> None:
 
         if not isinstance(length, types.IntegerLiteral):
             return None
-        return Buffer(dtype)(length), emit
+        return Buffer(dtype, own=True)(length), emit
 
     define(f"pointer_{text}", pointer)
     define(f"local_{text}", local, literals=True)
@@ -170,17 +172,16 @@ for _text, _dtype in DTYPES.items():
 class Range(types.SimpleIterableType):
     """An ascending range of int64."""
 
-    def __init__(self, independent: bool) -> None:
-        self.independent = independent
-        super().__init__(f"Range({independent})", RangeIterator(independent))
+    def __init__(self, mark: str | None) -> None:
+        super().__init__(f"Range({mark})", RangeIterator(mark))
 
 
 class RangeIterator(types.SimpleIteratorType):
-    """What a loop over a range keeps."""
+    """What a loop over a range keeps; `mark` is what such a loop calls, for lower.py to find."""
 
-    def __init__(self, independent: bool) -> None:
-        self.independent = independent
-        super().__init__(f"RangeIterator({independent})", types.int64)
+    def __init__(self, mark: str | None) -> None:
+        self.mark = mark
+        super().__init__(f"RangeIterator({mark})", types.int64)
 
 
 @register_model(Range)
@@ -200,20 +201,37 @@ class RangeIteratorModel(models.StructModel):
         super().__init__(manager, fe_type, [following, ("stop", types.int64), ("step", types.int64)])
 
 
-def _define_range(text: str, independent: bool) -> None:
+def _define_range(text: str, mark: str | None) -> None:
     def span(typingctx: Any, start: Any, stop: Any, step: Any) -> Any:
         def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
             made = cgutils.create_struct_proxy(sig.return_type)(context, b)
             made.start, made.stop, made.step = values
             return made._getvalue()
 
-        return Range(independent)(types.int64, types.int64, types.int64), emit
+        return Range(mark)(types.int64, types.int64, types.int64), emit
 
     define(text, span)
 
 
-_define_range("span", False)  # Python's range, without Numba's check of the step, which costs a division
-_define_range("independent", True)  # a span whose iterations touch no memory in common: they may run side by side
+_define_range("span", None)  # Python's range, without Numba's check of the step, which costs a division
+_define_range("independent", INDEPENDENT)  # a span whose iterations touch no memory in common
+
+
+def _lanes(typingctx: Any, count: Any, width: Any) -> Any:
+    """A loop over `count` lanes, independent of each other, in vectors of `width`; both are literals."""
+    if not isinstance(count, types.IntegerLiteral) or not isinstance(width, types.IntegerLiteral):
+        return None
+    total, wide = count.literal_value, width.literal_value
+
+    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+        made = cgutils.create_struct_proxy(sig.return_type)(context, b)
+        made.start, made.stop, made.step = (ir.Constant(I64, v) for v in (0, total, 1))
+        return made._getvalue()
+
+    return Range(f"{INDEPENDENT}.{wide}.{total // wide}")(count, width), emit
+
+
+define("lanes", _lanes, literals=True)
 
 
 @LOWERING.lower("getiter", Range)
@@ -228,8 +246,8 @@ def _iterator(context: Any, b: Any, sig: Any, args: Any) -> Any:
 @LOWERING.lower("iternext", RangeIterator)
 @iternext_impl(RefType.UNTRACKED)
 def _advance(context: Any, b: Any, sig: Any, args: Any, result: Any) -> None:
-    if sig.args[0].independent:
-        b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), []), INDEPENDENT), [])
+    if sig.args[0].mark:
+        b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), []), sig.args[0].mark), [])
     iterator = cgutils.create_struct_proxy(sig.args[0])(context, b, args[0])
     value = b.load(iterator.next)
     result.set_valid(b.icmp_signed("<", value, iterator.stop))

@@ -185,8 +185,9 @@ def _known(kinds: Iterable[Any]) -> tuple[int | None, ...]:
 
 def _typed(buffers: Sequence[Any], sizes: Sequence[Any]) -> bool:
     """Whether buffers are of one floating dtype, and sizes are ints."""
-    floating = all(isinstance(k, Buffer) and k.dtype in (types.float32, types.float64) for k in buffers)
-    return floating and len(set(buffers)) == 1 and all(isinstance(types.unliteral(k), types.Integer) for k in sizes)
+    if not all(isinstance(k, Buffer) and k.dtype in (types.float32, types.float64) for k in buffers):
+        return False
+    return len({k.dtype for k in buffers}) == 1 and all(isinstance(types.unliteral(k), types.Integer) for k in sizes)
 
 
 def multiply(

@@ -258,6 +258,15 @@ for _text in ("atan2", "hypot", "copysign", "nextafter"):
 
 
 @name
+def multiply_add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
+    """x * y + z, which the assembler for the device fuses."""
+    kind = types.unliteral(x)
+    if not _is_float(kind) or any(types.unliteral(other) != kind for other in (y, z)):
+        return None
+    return kind(kind, kind, kind), lambda context, b, sig, values: b.fadd(b.fmul(*values[:2]), values[2])
+
+
+@name
 def select(typingctx: Any, condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y; both are evaluated."""
     kind = types.unliteral(x)

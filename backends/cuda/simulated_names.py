@@ -140,7 +140,7 @@ NAMES: dict[str, Any] = {
     "inf": math.inf, "nan": math.nan, "span": range, "independent": range,
     "lowest": lambda target: target(_bounds(target)[0]), "highest": lambda target: target(_bounds(target)[1]),
     "check": _check, "select": lambda condition, x, y: x if condition else y, "accumulate": lambda x, y: x + y,
-    "multiplied": lambda x, y: x * y,
+    "multiplied": lambda x, y: x * y, "multiply_add": lambda x, y, z: x * y + z,
     "lesser": min, "greater": max, "maximum": _maximum, "minimum": _minimum, "masked_multiply": _masked_multiply,
     "floor_divide": np.floor_divide, "remainder": np.remainder,
     "power": np.power, "sign": _sign, "absolute": abs, "relu": _relu, "invert": np.invert, "isnan": np.isnan,
