@@ -28,6 +28,7 @@ _SUBMODULES = {
     "data": "dlc.frontend.data",
     "errors": "dlc.errors",
     "nn": "dlc.frontend.nn",
+    "onnx": "dlc.frontend.onnx",
     "ops": "dlc.ops",
     "optim": "dlc.frontend.optim",
     "passes": "dlc.passes",

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -106,8 +106,8 @@ def _digest(arrays: Mapping[str, Array], text: str) -> str:
 # ---------------------------------------------------------------- atomic files
 
 
-def write_atomically(path: PathLike, data: bytes) -> None:
-    """Replace the file at `path` by `data`, all or nothing, and durably; links are followed."""
+def write_atomically(path: PathLike, data: bytes | Iterable[bytes | memoryview]) -> None:
+    """Replace the file at `path` by `data`, whole or in pieces, all or nothing, and durably; links are followed."""
     check_folder(path)
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
@@ -115,7 +115,7 @@ def write_atomically(path: PathLike, data: bytes) -> None:
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

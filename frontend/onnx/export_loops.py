@@ -1,0 +1,116 @@
+"""Loops, fused nodes, projections and random bits as ONNX nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlc.dims import product
+from dlc.frontend.onnx.writer import Value, Writer, exports, value_info
+from dlc.ir import Node, TensorType
+from dlc.ops.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1
+
+
+@exports("item")
+def _item(w: Writer, node: Node, xs: list[Any]) -> Value:
+    return xs[0][node.attrs["index"]]
+
+
+@exports("fused")
+def _fused(w: Writer, node: Node, xs: list[Value]) -> Any:
+    """The nodes of the body: whoever runs the file fuses as it sees fit."""
+    body = node.attrs["body"]
+    found = w.graph(body, dict(zip(body.inputs, xs, strict=True)))
+    return found if len(found) > 1 else found[0]
+
+
+@exports("scan")
+def _scan(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
+    from onnx import helper
+
+    body, carries, slices = (node.attrs[k] for k in ("body", "carries", "slices"))
+    inner = Writer(w.root)
+    names = [inner.unique(f"{w.place}{'carry' if i < carries else 'slice'}{i}") for i in range(carries + slices)]
+    sliced = list(xs[carries : carries + slices])
+    inputs = [value_info(n, x.type) for n, x in zip(names, body.inputs, strict=False)]
+    if not slices:  # ONNX's Scan counts its steps by what it slices
+        sliced = [w.positions(node.attrs["length"])]
+        inputs.append(value_info(inner.unique(f"{w.place}step"), TensorType("int64")))
+    results = inner.graph(body, dict(zip(body.inputs, [*names, *xs[carries + slices :]], strict=True)))
+    made = {output for n in inner.nodes for output in n.output}
+    distinct: list[Value] = []
+    for r in results:
+        distinct.append(r if r in made and r not in distinct else inner.op("Identity", r))
+    outputs = [value_info(r, n.type) for r, n in zip(distinct, body.outputs, strict=True)]
+    graph = helper.make_graph(inner.nodes, inner.unique(f"{w.place}body"), inputs, outputs)
+    how: dict[str, Any] = {"num_scan_inputs": len(sliced)}
+    if node.attrs["reverse"]:
+        how["scan_input_directions"] = [1] * len(sliced)
+        if len(results) > carries:
+            how["scan_output_directions"] = [1] * (len(results) - carries)
+    return w.emit("Scan", [*xs[:carries], *sliced], results=len(results), body=graph, **how)
+
+
+@exports("linear_recurrence")
+def _linear_recurrence(w: Writer, node: Node, xs: list[Value]) -> Value:
+    """y = a y + b as a Scan; the first a is not looked at, so it is made 0."""
+    from onnx import helper
+
+    axis, reverse = node.attrs["axis"], int(node.attrs["reverse"])
+    if node.shape[axis] == 0:
+        return w.op("Identity", xs[1])
+    others = tuple(d for a, d in enumerate(node.shape) if a != axis)
+    t = TensorType(node.dtype, others)
+    inner = Writer(w.root)
+    inner.place = w.place
+    carry, first, a, b = (inner.unique(f"{w.place}{n}") for n in ("carry", "first", "a", "b"))
+    moved = inner.op("Mul", a, carry)
+    found = inner.op("Where", first, b, inner.op("Add", moved, b))
+    outputs = [inner.op("Identity", found), inner.op("Identity", w.constant(False, "bool")), found]
+    graph = helper.make_graph(
+        inner.nodes,
+        inner.unique(f"{w.place}body"),
+        [value_info(carry, t), value_info(first, TensorType("bool")), value_info(a, t), value_info(b, t)],
+        [value_info(outputs[0], t), value_info(outputs[1], TensorType("bool")), value_info(outputs[2], t)],
+    )
+    start = [w.filled(0, node.dtype, others), w.constant(True, "bool")]
+    return w.emit(
+        "Scan",
+        [*start, *xs],
+        results=3,
+        body=graph,
+        num_scan_inputs=2,
+        scan_input_axes=[axis, axis],
+        scan_input_directions=[reverse, reverse],
+        scan_output_axes=[axis],
+        scan_output_directions=[reverse],
+    )[2]
+
+
+@exports("random_bits")
+def _random_bits(w: Writer, node: Node, xs: list[Value]) -> Value:
+    """Philox4x32-10, as dlc/ops/philox.py has it, in uint64."""
+    low, half = w.constant(LOW, "uint64"), w.constant(32, "uint64")
+
+    def right(x: Value) -> Value:
+        return w.op("BitShift", x, half, direction="RIGHT")
+
+    def lower(x: Value) -> Value:
+        return w.op("BitwiseAnd", x, low)
+
+    index = w.cast(w.positions(product(node.shape)), "int64", "uint64")
+    seed, step = xs[0], w.cast(xs[1], "int64", "uint64")
+    c0, c1, c2, c3 = lower(index), right(index), lower(step), w.constant(node.attrs["site"], "uint64")
+    k0, k1 = lower(seed), right(seed)
+    for _ in range(10):
+        p0 = w.op("Mul", w.constant(MULTIPLIER_0, "uint64"), c0)
+        p1 = w.op("Mul", w.constant(MULTIPLIER_1, "uint64"), c2)
+        c0, c2 = (
+            w.op("BitwiseXor", w.op("BitwiseXor", right(p), c), k) for p, c, k in ((p1, c1, k0), (p0, c3, k1))
+        )
+        c1, c3 = lower(p1), lower(p0)
+        k0, k1 = (
+            lower(w.op("Add", k, w.constant(weyl, "uint64"))) for k, weyl in ((k0, WEYL_0), (k1, WEYL_1))
+        )
+    word = w.op("Expand", (c0, c1, c2, c3)[node.attrs["word"]], w.dims((product(node.shape),)))
+    return w.reshape(w.cast(word, "uint64", "uint32"), (product(node.shape),), node.shape)
+
