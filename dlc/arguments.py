@@ -35,6 +35,31 @@ def match_arguments(inputs: Sequence[Node], args: Sequence[Any], named: Mapping[
     return [values[n] for n in names]
 
 
+def is_foreign(value: Any) -> bool:
+    """Whether `value` holds data of another library, which DLPack hands over."""
+    return hasattr(value, "__dlpack__") and not isinstance(value, (np.ndarray, np.generic))
+
+
+def read_foreign(value: Any, what: str) -> Array:
+    """Another library's array as a NumPy array on the same memory. Raises `DTypeError` where NumPy cannot have that.
+
+    >>> class Elsewhere:
+    ...     def __dlpack__(self, **_): raise BufferError("it lies on another device")
+    ...     def __dlpack_device__(self): return (1, 0)
+    >>> read_foreign(Elsewhere(), "the input 'x'")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dlc.errors.DTypeError: the input 'x' cannot be read from a ...Elsewhere: it lies on another device; give ...
+    """
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # a gradient, a GPU, bfloat16, sparse
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        raise DTypeError(
+            f"{what} cannot be read from a {kind}: {error}; give an array in main memory that needs no gradient, of a "
+            "dtype that NumPy has"
+        ) from error
+
+
 def read_argument(node: Node, value: Any) -> Array:
     """`value`, from NumPy, DLPack or Python, as an array of the input's dtype; refuses a cast that loses values."""
     target = node.type.dtype
@@ -42,8 +67,8 @@ def read_argument(node: Node, value: Any) -> Array:
         raise DTypeError(f"the input {_name(node)!r} cannot read a masked array; fill it first with .filled(value)")
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
-    elif hasattr(value, "__dlpack__"):
-        array = np.from_dlpack(value)
+    elif is_foreign(value):
+        array = read_foreign(value, f"the input {_name(node)!r}")
     else:
         return _read_python(node, value)
     if array.dtype.name == target and array.dtype.isnative:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dlc.arguments import is_foreign, read_foreign
 from dlc.errors import ArgumentError, DTypeError
 from dlc.ir import TensorType
 from dlc.provenance import here
@@ -15,10 +16,11 @@ Array = np.ndarray[Any, Any]
 
 def features(value: Any, name: str = "x") -> Array:
     """`value` as an array [N, ...] with N > 0: floats become float32, integers int64, bools stay."""
-    foreign = hasattr(value, "__dlpack__") and not isinstance(value, (np.ndarray, np.generic))
     try:
-        array = np.from_dlpack(value) if foreign else np.asarray(value)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # rows of unequal lengths, bfloat16, a GPU
+        array = read_foreign(value, name) if is_foreign(value) else np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:  # rows of unequal lengths
+        if isinstance(error, DTypeError):
+            raise DTypeError(error.message, where=here()) from error
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         raise DTypeError(f"{name}, a {kind}, cannot be read as a NumPy array: {error}", where=here()) from error
     if array.dtype.kind not in "fiub":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dlc.arguments import is_foreign, read_foreign
 from dlc.errors import ArgumentError, AttributeValueError, GraphError
 from dlc.frontend.parameter import Parameter, fits, shape_text
 from dlc.ops.random import counted_draws
@@ -141,7 +142,7 @@ class Module:
         Raises `ArgumentError` listing what is missing, unexpected or of another shape; without
         `strict`, only the latter. torch's "num_batches_tracked" is ignored.
         """
-        arrays = {name: np.asarray(value) for name, value in values.items()}
+        arrays = {n: read_foreign(v, repr(n)) if is_foreign(v) else np.asarray(v) for n, v in values.items()}
         problems = self.misfits(arrays, strict)
         if problems:
             listed = "\n  ".join(problems)
