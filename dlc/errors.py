@@ -6,6 +6,24 @@ All derive from `DlcError`; each also derives from the builtin that a caller wou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+
+def shown(text: str, limit: int = 200) -> str:
+    """Text from a file as a message shows it: without what a terminal would act on, and not too long.
+
+    >>> shown("conv.weight"), shown("a\\x1b[2J")
+    ('conv.weight', "'a\\\\x1b[2J'")
+    """
+    cut = text if len(text) <= limit else text[:limit] + "..."
+    return cut if cut.isprintable() and cut else ascii(cut)
+
+
+def listed(problems: Sequence[str], limit: int = 20) -> str:
+    """Problems as lines below a message, the first ones where there are many."""
+    more = [f"... and {len(problems) - limit} more"] if len(problems) > limit else []
+    return "".join(f"\n  {p}" for p in [*problems[:limit], *more])
+
 
 class DlcError(Exception):
     """Base of all of dlc's errors. `where`, when known, is ``file:line`` in the user's code and ends the message."""

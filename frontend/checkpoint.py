@@ -11,12 +11,13 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from dlc.errors import FileFormatError, MissingFolderError
+from dlc.errors import FileFormatError, MissingFolderError, shown
 from dlc.provenance import here
 
 Array = np.ndarray[Any, Any]
@@ -42,16 +43,31 @@ def read_arrays(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    with open(path, "rb") as file:
-        data = file.read()
+    data = read_file(path)
     try:
         arrays = load(data)
         metadata = _header(data).get("__metadata__", {})
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError, OverflowError, MemoryError) as error:
-        raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: {error}") from None
+        raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: {shown(str(error))}") from None
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: its metadata is not text")
     return dict(sorted(arrays.items())), metadata
+
+
+def read_file(path: PathLike, most: int | None = None) -> bytes:
+    """The bytes of a file. Raises `FileFormatError` for a pipe, device or folder, and for more than `most` bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise FileFormatError(f"{os.fspath(path)!r} is not an ordinary file", where=here())
+            if most is not None and found.st_size > most:
+                raise FileFormatError(f"{os.fspath(path)!r} has more than {most} bytes", where=here())
+            return file.read()
+    except (IsADirectoryError, MemoryError) as error:
+        what = "is a folder" if isinstance(error, OSError) else "does not fit into memory"
+        raise FileFormatError(f"{os.fspath(path)!r} {what}", where=here()) from None
 
 
 def _header(data: bytes) -> Any:

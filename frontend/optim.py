@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from dlc.errors import ArgumentError, AttributeValueError
+from dlc.errors import ArgumentError, AttributeValueError, listed, shown
 from dlc.frontend.parameter import Parameter
 from dlc.ir import TensorType
 from dlc.ops import expm1, minimum, scalar, sqrt
@@ -158,8 +158,7 @@ class Optimizer:
         states = self.named_states()
         problems = self.misfits(arrays)
         if problems:
-            listed = "\n  ".join(problems)
-            raise ArgumentError(f"these values do not fit {self!r}:\n  {listed}", where=here())
+            raise ArgumentError(f"these values do not fit {self!r}:{listed(problems)}", where=here())
         for name, array in arrays.items():
             if name in states:
                 states[name].assign(array)
@@ -175,7 +174,7 @@ class Optimizer:
             if name in states:
                 wanted: tuple[Any, ...] | None = states[name].type.shape
             elif slot not in self.slots or (parameters is not None and parameter not in parameters):
-                problems.append(f"unexpected: {name}")
+                problems.append(f"unexpected: {shown(name)}")
                 continue
             else:
                 wanted = None if parameters is None else parameters[parameter].shape

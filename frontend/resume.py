@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlc.errors import ArgumentError, FileFormatError
+from dlc.errors import ArgumentError, FileFormatError, listed
 from dlc.frontend.checkpoint import PathLike, read_checkpoint, write_checkpoint
 from dlc.frontend.history import History
 from dlc.provenance import here
@@ -101,8 +101,7 @@ def restore(trainer: Trainer, path: PathLike) -> None:
     else:
         problems += [f"optimizer: {p}" for p in trainer.optimizer.misfits(optimizer, model)]
     if problems:
-        listed = "\n  ".join(problems)
-        raise FileFormatError(f"{os.fspath(path)!r} does not fit this trainer:\n  {listed}", where=here())
+        raise FileFormatError(f"{os.fspath(path)!r} does not fit this trainer:{listed(problems)}", where=here())
     trainer.model.load_state_dict(model)
     trainer.optimizer.load_state_dict(optimizer)
     trainer.resume(seed, step, position, history)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
-from dlc.errors import FileFormatError
+from dlc.errors import FileFormatError, listed
 from dlc.frontend.checkpoint import PathLike, is_checkpoint, read_arrays, write_arrays
 from dlc.frontend.nn.module import Module
 from dlc.provenance import here
@@ -43,9 +43,8 @@ def load(model: M, path: PathLike, strict: bool = True) -> M:
         )
     problems = model.misfits(arrays, strict)
     if problems:
-        listed = "\n  ".join(problems)
         raise FileFormatError(
-            f"{os.fspath(path)!r} does not fit the model {type(model).__name__}:\n  {listed}", where=here()
+            f"{os.fspath(path)!r} does not fit the model {type(model).__name__}:{listed(problems)}", where=here()
         )
     model.load_state_dict(arrays, strict)
     return model

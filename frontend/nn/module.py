@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlc.arguments import is_foreign, read_foreign
-from dlc.errors import ArgumentError, AttributeValueError, GraphError
+from dlc.errors import ArgumentError, AttributeValueError, GraphError, listed, shown
 from dlc.frontend.parameter import Parameter, fits, shape_text
 from dlc.ops.random import counted_draws
 from dlc.provenance import current_classes, current_path, here, module_path
@@ -145,8 +145,9 @@ class Module:
         arrays = {n: read_foreign(v, repr(n)) if is_foreign(v) else np.asarray(v) for n, v in values.items()}
         problems = self.misfits(arrays, strict)
         if problems:
-            listed = "\n  ".join(problems)
-            raise ArgumentError(f"these values do not fit the model {type(self).__name__}:\n  {listed}", where=here())
+            raise ArgumentError(
+                f"these values do not fit the model {type(self).__name__}:{listed(problems)}", where=here()
+            )
         for name, p in self.named_states():
             if name in arrays:
                 p.assign(arrays[name])
@@ -158,7 +159,7 @@ class Module:
         if strict:
             problems += [f"missing: {name}" for name in states if name not in arrays]
             problems += [
-                f"unexpected: {name}"
+                f"unexpected: {shown(name)}"
                 for name in arrays
                 if name not in states and name.rpartition(".")[2] != "num_batches_tracked"
             ]
