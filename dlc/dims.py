@@ -112,7 +112,11 @@ class Dim:
 DimLike: TypeAlias = "int | Dim"
 Shape: TypeAlias = "tuple[DimLike, ...]"
 
-_MAX_TERMS = 512  # products of sums grow fast, and a file may hold any text
+# Products of sums, powers and nested quotients grow fast, and a file may hold any text.
+_MAX_TERMS = 512
+_MAX_DEGREE = 64
+_MAX_COEFFICIENT = 2**96
+_MAX_QUOTIENT = 2000  # characters
 
 
 def dim(value: int | str | Dim) -> DimLike:
@@ -248,6 +252,8 @@ def _from_terms(terms: Iterable[tuple[Monomial, int]]) -> DimLike:
     kept = [(m, c) for m, c in sums.items() if c]
     if len(kept) > _MAX_TERMS:
         raise DimError(f"a dimension of {len(kept)} terms is too large; the limit is {_MAX_TERMS}")
+    if any([len(m) > _MAX_DEGREE or not -_MAX_COEFFICIENT < c < _MAX_COEFFICIENT for m, c in kept]):
+        raise DimError(f"a dimension of a degree above {_MAX_DEGREE}, or of numbers above 2^96, is too large")
     if not kept:
         return 0
     if len(kept) == 1 and kept[0][0] == ():
@@ -269,6 +275,8 @@ def _divide(a: DimLike, b: DimLike, remainder: bool) -> DimLike:
         if remainder:
             return _from_terms([((Quotient(rest, b, True),), 1)])
         return _from_terms([*whole, ((Quotient(rest, b),), 1)])
+    if len(str(a)) + len(str(b)) > _MAX_QUOTIENT:
+        raise DimError(f"a quotient of dimensions written in more than {_MAX_QUOTIENT} characters is too large")
     if a == b:
         return 0 if remainder else 1
     if isinstance(a, int) and a == 0:

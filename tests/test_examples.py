@@ -58,3 +58,9 @@ def test_own_loop_and_modules(tmp_path: pathlib.Path) -> None:
     loss = float(out.split()[0])
     assert 4.0 < loss < 4.7  # random tokens: about log(96) = 4.56 is all there is to learn
     assert "('head.weight', (96, 256))" in out
+
+
+def test_interop(tmp_path: pathlib.Path) -> None:
+    assert run_example("05_interop.py", tmp_path) == "(8, 4)\n"
+    for name in ("model.onnx", "model.safetensors"):
+        assert (tmp_path / name).stat().st_size > 300, name

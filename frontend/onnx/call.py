@@ -1,0 +1,149 @@
+"""One node of an ONNX file, as the table of operators sees it: operands, attributes and the opset in force."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from dlc import ops
+from dlc.dims import Dim
+from dlc.errors import FileFormatError, UnsupportedError
+from dlc.ops.definition import Array
+from dlc.ops.tensor import Tensor
+
+
+@dataclass
+class Value:
+    """A value while importing: a tensor, an array that the file fixes, or both.
+
+    `static` may be an array of objects: dims of the inputs, some of them named, which shapes are computed from.
+    """
+
+    tensor: Tensor | None = None
+    static: Array | None = None
+
+    def as_tensor(self) -> Tensor:
+        """The tensor; one that is only known as an array or as dims becomes one now."""
+        if self.tensor is None:
+            assert self.static is not None
+            self.tensor = _tensor_of(self.static)
+        return self.tensor
+
+
+def _tensor_of(array: Array) -> Tensor:
+    if array.dtype != object:
+        return ops.constant(array)
+    if not any(isinstance(d, Dim) for d in array.flat):
+        return ops.constant(array.astype(np.int64))
+    parts = [ops.size_of(d, "int64") if isinstance(d, Dim) else ops.scalar(int(d), "int64") for d in array.flat]
+    return ops.reshape(ops.stack(parts), array.shape)
+
+
+@dataclass(frozen=True)
+class Body:
+    """A graph that is an attribute of a node: called with its inputs, it gives its outputs."""
+
+    importer: Any
+    record: Any
+    place: str
+
+    def __call__(self, *inputs: Tensor | Value) -> list[Value]:
+        values = [v if isinstance(v, Value) else Value(v) for v in inputs]
+        return self.importer.body(self.record, values, self.place)
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs it declares."""
+        return len(self.record.input)
+
+
+@dataclass
+class Call:
+    """A node: `operands` has None for those left out, `attributes` are read already (ints, floats, text, arrays)."""
+
+    operator: str
+    operands: Sequence[Value | None]
+    attributes: Mapping[str, Any]
+    opset: builtins.int
+    results: builtins.int
+    place: str
+    read: set[str] = field(default_factory=set)
+
+    def __getitem__(self, number: builtins.int) -> Tensor:
+        value = self._operand(number)
+        if value is None:
+            raise FileFormatError(f"{self.place}: operand {number} is missing")
+        return value.as_tensor()
+
+    def has(self, number: builtins.int) -> bool:
+        """Whether an optional operand is given."""
+        return self._operand(number) is not None
+
+    def static(self, number: builtins.int) -> Array:
+        """The value of an operand that must not depend on the inputs' elements."""
+        value = self._operand(number)
+        if value is None:
+            raise FileFormatError(f"{self.place}: operand {number} is missing")
+        if value.static is None:
+            raise UnsupportedError(
+                f"{self.place}: operand {number} decides shapes, but it is computed from the inputs' elements; "
+                "make it a constant of the model"
+            )
+        return value.static
+
+    def ints(self, name: str, default: Sequence[builtins.int] | None = None) -> list[builtins.int] | None:
+        """An attribute that is a list of ints."""
+        return self._attribute(name, list, None if default is None else list(default))
+
+    def int(self, name: str, default: builtins.int | None = None) -> Any:
+        """An attribute that is an int."""
+        return self._attribute(name, int, default)
+
+    def float(self, name: str, default: builtins.float | None = None) -> Any:
+        """An attribute that is a float."""
+        return self._attribute(name, float, default)
+
+    def text(self, name: str, default: str = "") -> str:
+        """An attribute that is a string."""
+        return self._attribute(name, str, default)
+
+    def int_list(self, number: builtins.int) -> list[Any]:
+        """A static operand of one axis, as a list of ints and dims."""
+        array = self.static(number)
+        if array.ndim != 1 or (array.dtype != object and array.dtype.kind not in "iu"):
+            raise FileFormatError(f"{self.place}: operand {number} must be a vector of integers")
+        return array.tolist()
+
+    def body(self, name: str) -> Body:
+        """An attribute that is a graph."""
+        found = self._attribute(name, Body, None)
+        if found is None:
+            raise FileFormatError(f"{self.place}: the body {name} is missing")
+        return found
+
+    def axes(self, since: builtins.int) -> list[builtins.int] | None:
+        """The axes: an attribute before opset `since`, operand 1 from then on; None where not given."""
+        if self.opset < since:
+            return self.ints("axes")
+        return self.int_list(1) if self.has(1) else None
+
+    def unsupported(self, what: str) -> UnsupportedError:
+        """An error saying that dlc has no form of this."""
+        return UnsupportedError(f"{self.place}: dlc does not read {what}")
+
+    def _operand(self, number: builtins.int) -> Value | None:
+        return self.operands[number] if number < len(self.operands) else None
+
+    def _attribute(self, name: str, kind: type, default: Any) -> Any:
+        self.read.add(name)
+        value = self.attributes.get(name, default)
+        if value is not default and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise FileFormatError(f"{self.place}: the attribute {name} is of the wrong type")
+        return value
+
+
+Importer: TypeAlias = Callable[[Call], "Tensor | Value | Sequence[Tensor | Value]"]

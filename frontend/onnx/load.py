@@ -1,0 +1,344 @@
+"""From an ONNX model to a graph. The file is not trusted: everything is checked and counted, nothing is executed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from dlc import ops
+from dlc.dims import Dim, DimLike, dim, product, symbol
+from dlc.errors import DimError, DlcError, FileFormatError, UnsupportedError, shown
+from dlc.frontend.checkpoint import PathLike, read_file
+from dlc.frontend.onnx.arrays import MAX_AXES, MAX_ELEMENTS, array_of, dtype_of
+from dlc.frontend.onnx.call import Body, Call, Value
+from dlc.frontend.onnx.importers import FOLDED, IMPORTERS
+from dlc.ir import Graph, Node, TensorType
+from dlc.ops.definition import Array
+from dlc.ops.tensor import Tensor, state_node
+from dlc.provenance import here
+from dlc.state import State
+
+OLDEST_OPSET = 7
+MAX_BYTES = 2**31  # what protobuf itself can hold
+MAX_NODES = 100_000  # with those of bodies and functions, each as often as it is called
+MAX_OPERANDS = 4096
+MAX_DEPTH = 16  # of bodies within bodies, and functions within functions
+MAX_FOLDED = 4096  # elements: shapes are short
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./: -]{0,127}")
+_DIM = re.compile(r"[A-Za-z0-9_+*/%() -]{1,200}")
+
+
+def load(source: PathLike | bytes) -> Graph:
+    """The graph of an ONNX model, given by its path or its bytes, of opset 7 to the newest of the installed onnx.
+
+    Floating-point initialisers become states, so that the model can be trained on; other constants are constants.
+    Dims without a value become named dims. Raises `FileFormatError` for a file that is damaged or hostile,
+    `UnsupportedError` for operators and dtypes that dlc does not read, or where onnx is not installed.
+
+    >>> load(b"no model")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dlc.errors.FileFormatError: not an ONNX model...
+    """
+    try:
+        import onnx
+        import onnx.defs
+    except ImportError:
+        raise UnsupportedError(
+            "reading ONNX needs the package onnx; install it with: pip install 'dlc[onnx]'", where=here()
+        ) from None
+    in_memory = isinstance(source, (bytes, bytearray))
+    data = bytes(source) if isinstance(source, (bytes, bytearray)) else read_file(source, MAX_BYTES)
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except Exception as error:  # protobuf has a class of its own for this, which depends on its version
+        raise FileFormatError(f"not an ONNX model: {shown(str(error))}", where=here()) from None
+    if not model.HasField("graph"):
+        raise FileFormatError("not an ONNX model: it holds no graph", where=here())
+    try:
+        importer = _Importer(model, None if in_memory else source, onnx.defs.onnx_opset_version())
+        return importer.graph(model)
+    except (FileFormatError, UnsupportedError) as error:
+        raise type(error)(error.message, where=here()) from error.__cause__
+
+
+def _opset(records: Iterable[Any], newest: int) -> int:
+    versions = [o.version for o in records if o.domain in ("", "ai.onnx")]
+    if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
+        raise UnsupportedError(f"a model of the opsets {versions[:4]}; dlc reads one from {OLDEST_OPSET} to {newest}")
+    return versions[0]
+
+
+def _updated(model: Any) -> dict[str, str]:
+    """Which output holds the new value of a state: what `save` writes into the metadata."""
+    texts = [p.value for p in model.metadata_props if p.key == "dlc.updates"]
+    try:
+        pairs = json.loads(texts[0]) if texts else {}
+    except (ValueError, RecursionError):
+        raise FileFormatError("the metadata dlc.updates is not JSON") from None
+    if not isinstance(pairs, dict) or not all(isinstance(v, str) for v in pairs.values()):
+        raise FileFormatError("the metadata dlc.updates is not an object of names")
+    return pairs
+
+
+class _Importer:
+    """What one file has defined, and counts of what it has asked for."""
+
+    def __init__(self, model: Any, path: Any, newest: int) -> None:
+        self.path = path
+        self.opset = _opset(model.opset_import, newest)
+        self.functions = {(f.domain, f.name): f for f in model.functions}
+        self.updated = _updated(model)
+        self.values: ChainMap[str, Value] = ChainMap()
+        self.labels: set[str] = set()
+        self.dims: dict[str, DimLike] = {}
+        self.elements = self.nodes = self.depth = 0
+
+    def graph(self, model: Any) -> Graph:
+        record = model.graph
+        self.initialisers(record)
+        inputs: list[Node] = []
+        for i, value in enumerate(record.input):
+            if value.name in self.values:  # an input that has a value already
+                continue
+            place = f"input[{i}]"
+            tensor = ops.input(self.label(value.name, "input"), *self.input_type(value, place))
+            self.define(value.name, Value(tensor), place)
+            inputs.append(tensor.node)
+        self.run(record.node, "node")
+        if not record.output:
+            raise FileFormatError("the model has no outputs")
+        outputs = {o.name: self.find(o.name, f"output[{i}]").as_tensor().node for i, o in enumerate(record.output)}
+        updates = self.updates(outputs)
+        kept = [o.name for o in record.output if o.name not in updates]
+        try:
+            return Graph(tuple(inputs), tuple(outputs[n] for n in kept), tuple(updates.values()))
+        except DlcError as error:
+            raise FileFormatError(error.message) from error
+
+    def updates(self, outputs: Mapping[str, Node]) -> dict[str, tuple[Node, Node]]:
+        """The state updates that dlc's metadata names, by the output that holds the new value."""
+        found: dict[str, tuple[Node, Node]] = {}
+        for name, output in self.updated.items():
+            state = self.find(name, "dlc.updates").as_tensor().node
+            if output not in outputs or output in found:
+                raise FileFormatError(f"dlc.updates: {shown(output)} is no output, or is named twice")
+            found[output] = (state, outputs[output])
+        return found
+
+    # ---- values
+
+    def define(self, name: str, value: Value, place: str) -> None:
+        if not name or name in self.values:
+            raise FileFormatError(f"{place}: the name {shown(name)} is empty or defined twice")
+        self.values[name] = value
+
+    def find(self, name: str, place: str) -> Value:
+        if name not in self.values:
+            raise FileFormatError(f"{place}: {shown(name)} is not defined before it is used")
+        return self.values[name]
+
+    def label(self, name: str, kind: str) -> str:
+        """The name as a label, if it is a plain one and new; else a counted one."""
+        label = name if _NAME.fullmatch(name) and name not in self.labels else f"{kind}_{len(self.labels)}"
+        while label in self.labels:
+            label += "_"
+        self.labels.add(label)
+        return label
+
+    def initialisers(self, record: Any) -> None:
+        if record.sparse_initializer:
+            raise UnsupportedError("dlc does not read sparse initialisers")
+        for i, tensor in enumerate(record.initializer):
+            self.define(tensor.name, self.initialiser(tensor, f"initializer[{i}]"), f"initializer[{i}]")
+
+    def initialiser(self, tensor: Any, place: str) -> Value:
+        array = self.constant(tensor, place)
+        if tensor.name not in self.updated and (array.dtype.kind != "f" or array.ndim == 0):
+            return Value(static=array)
+        state = State(self.label(tensor.name, "weight"), TensorType(array.dtype.name, array.shape), lambda: array)
+        known = None if tensor.name in self.updated else array
+        return Value(Tensor(state_node(state)), known)
+
+    def constant(self, tensor: Any, place: str) -> Array:
+        array = array_of(tensor, self.path, place)
+        self.elements += array.size
+        if self.elements > MAX_ELEMENTS:
+            raise FileFormatError(f"{place}: more than {MAX_ELEMENTS} elements in all constants")
+        return array
+
+    def input_type(self, value: Any, place: str) -> tuple[tuple[DimLike, ...], str]:
+        if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
+            raise UnsupportedError(f"{place}: dlc reads inputs that are tensors with a known number of axes")
+        record = value.type.tensor_type
+        if len(record.shape.dim) > MAX_AXES:
+            raise FileFormatError(f"{place}: {len(record.shape.dim)} axes; the limit is {MAX_AXES}")
+        return tuple(self.dim(d, place) for d in record.shape.dim), dtype_of(record.elem_type, place)
+
+    def dim(self, record: Any, place: str) -> DimLike:
+        """A dim without a name differs from all others; one with a strange name is the same wherever it occurs."""
+        if record.HasField("dim_value"):
+            if record.dim_value < 0:
+                raise FileFormatError(f"{place}: the dim {record.dim_value} is negative")
+            return record.dim_value
+        name = record.dim_param or f"\n{len(self.dims)}"
+        if name not in self.dims:
+            try:
+                self.dims[name] = dim(name) if _DIM.fullmatch(name) else self._new_dim()
+            except DimError:
+                self.dims[name] = self._new_dim()
+        return self.dims[name]
+
+    def _new_dim(self) -> DimLike:
+        number = len(self.dims)
+        while (name := f"dim_{number}") in self.dims:
+            number += 1
+        self.dims.setdefault(name, symbol(name))
+        return symbol(name)
+
+    # ---- nodes
+
+    def run(self, records: Sequence[Any], kind: str) -> None:
+        """Import nodes, each after those that it reads: a cycle shows as a name that is not defined yet."""
+        for i, record in enumerate(records):
+            self.nodes += 1
+            if self.nodes > MAX_NODES:
+                raise FileFormatError(f"{kind}[{i}]: more than {MAX_NODES} nodes, with those of bodies and functions")
+            self.node(record, f"{kind}[{i}] {shown(record.op_type, 80)}")
+
+    def node(self, record: Any, place: str) -> None:
+        if max(len(record.input), len(record.output)) > MAX_OPERANDS:
+            raise FileFormatError(f"{place}: more than {MAX_OPERANDS} operands or results")
+        operands = [self.find(n, place) if n else None for n in record.input]
+        function = self.functions.get((record.domain, record.op_type))
+        if function is not None:
+            results: Sequence[Any] = self.function(function, record, operands, place)
+        else:
+            results = self.operator(record, operands, place)
+        if len(results) < len([n for n in record.output if n]):
+            raise FileFormatError(f"{place}: {len(record.output)} results are named, but it has {len(results)}")
+        for name, result in zip(record.output, results, strict=False):
+            value = result if isinstance(result, Value) else Value(result)
+            if value.tensor is not None:
+                _check_size(value.tensor, place)
+            if name:
+                self.define(name, value, place)
+
+    def operator(self, record: Any, operands: Sequence[Value | None], place: str) -> Sequence[Any]:
+        if record.domain not in ("", "ai.onnx") or record.op_type not in IMPORTERS:
+            domain = f"{shown(record.domain, 80)}: " if record.domain else ""
+            raise UnsupportedError(f"{place}: dlc does not read the operator {domain}{shown(record.op_type, 80)}")
+        attributes = self.attributes(record, place)
+        call = Call(record.op_type, operands, attributes, self.opset, len(record.output), place)
+        try:
+            found = self.folded(call) or IMPORTERS[record.op_type](call)
+        except (FileFormatError, UnsupportedError):
+            raise
+        except DlcError as error:
+            raise FileFormatError(f"{place}: {error.message}") from error
+        except Exception as error:  # an operand or attribute of a kind that the operator does not take
+            raise FileFormatError(f"{place}: it does not take these operands: {shown(str(error))}") from error
+        return list(found) if isinstance(found, (tuple, list)) else [found]
+
+    def folded(self, call: Call) -> Value | None:
+        """The result on shapes, where every operand is known and short."""
+        fold = FOLDED.get(call.operator)
+        statics = [v.static for v in call.operands if v is not None]
+        if fold is None or not statics or any(a is None or a.size > MAX_FOLDED for a in statics):
+            return None
+        if any(a is not None and (a.ndim > 1 or a.dtype not in (object, np.int64)) for a in statics):
+            return None
+        if call.operator == "Cast" and dtype_of(call.int("to", 0), call.place) != "int64":
+            return None
+        array = np.asarray(fold(call))
+        if array.size > MAX_FOLDED or array.ndim > 2:
+            raise FileFormatError(f"{call.place}: a shape of {array.size} elements")
+        if array.dtype == object and any(isinstance(d, int) and not -(2**63) <= d < 2**63 for d in array.flat):
+            raise FileFormatError(f"{call.place}: a dim beyond int64")
+        return Value(static=array)
+
+    # ---- attributes, bodies and functions
+
+    def attributes(self, record: Any, place: str) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        for a in record.attribute:
+            if a.name in found:
+                raise FileFormatError(f"{place}: the attribute {shown(a.name)} is given twice")
+            if a.ref_attr_name:
+                raise UnsupportedError(f"{place}: dlc does not read attributes that are parameters of a function")
+            found[a.name] = self.attribute(a, f"{place}.{shown(a.name, 80)}")
+        return found
+
+    def attribute(self, a: Any, place: str) -> Any:
+        match a.type:
+            case 1:
+                return float(a.f)
+            case 2:
+                return int(a.i)
+            case 3:
+                try:
+                    return a.s.decode()
+                except UnicodeDecodeError:
+                    raise FileFormatError(f"{place}: text that is not UTF-8") from None
+            case 4:
+                return self.constant(a.t, place)
+            case 5:
+                return Body(self, a.g, place)
+            case 6:
+                return list(a.floats)
+            case 7:
+                return list(a.ints)
+        raise UnsupportedError(f"{place}: dlc does not read attributes of ONNX's type {a.type}")
+
+    @contextmanager
+    def scope(self, values: ChainMap[str, Value], place: str) -> Any:
+        """Names defined inside are forgotten at the end; those of `values` are seen."""
+        if self.depth >= MAX_DEPTH:
+            raise FileFormatError(f"{place}: bodies or functions are nested more than {MAX_DEPTH} deep")
+        around, self.values, self.depth = self.values, values, self.depth + 1
+        try:
+            yield
+        finally:
+            self.values, self.depth = around, self.depth - 1
+
+    def body(self, record: Any, inputs: Sequence[Value], place: str) -> list[Value]:
+        """The outputs of a body graph, given its inputs."""
+        with self.scope(self.values.new_child(), place):
+            if len(record.input) != len(inputs):
+                raise FileFormatError(f"{place}: the body takes {len(record.input)} values, not {len(inputs)}")
+            for i, (declared, value) in enumerate(zip(record.input, inputs, strict=True)):
+                self.define(declared.name, value, f"{place}.input[{i}]")
+            self.initialisers(record)
+            self.run(record.node, f"{place}.node")
+            return [self.find(o.name, f"{place}.output[{i}]") for i, o in enumerate(record.output)]
+
+    def function(self, record: Any, call: Any, operands: Sequence[Value | None], place: str) -> list[Value]:
+        """The results of a function of the model; its nodes are imported at every call, and counted."""
+        if call.attribute or record.attribute or record.attribute_proto:
+            raise UnsupportedError(f"{place}: dlc does not read functions with attributes")
+        if len(operands) > len(record.input):
+            raise FileFormatError(f"{place}: the function takes {len(record.input)} values, not {len(operands)}")
+        opset, self.opset = self.opset, _opset(record.opset_import, max(self.opset, OLDEST_OPSET))
+        try:
+            with self.scope(ChainMap(), place):
+                for name, value in zip(record.input, operands, strict=False):
+                    if value is not None:
+                        self.define(name, value, place)
+                self.run(record.node, f"{place}.node")
+                return [self.find(o, place) for o in record.output]
+        finally:
+            self.opset = opset
+
+
+def _check_size(tensor: Tensor, place: str) -> None:
+    """What a file fixes must fit a machine; a named dim is the caller's to choose."""
+    size = product(d for d in tensor.shape if not isinstance(d, Dim))
+    if tensor.ndim > MAX_AXES or (not isinstance(size, Dim) and size > MAX_ELEMENTS):
+        raise FileFormatError(
+            f"{place}: its result {tensor.type} has more than {MAX_ELEMENTS} elements or {MAX_AXES} axes"
+        )
