@@ -229,6 +229,11 @@ def make_node(op: Op, inputs: tuple[Node, ...] = (), attrs: Mapping[str, Any] | 
     return node
 
 
+def living_nodes() -> int:
+    """How many nodes there are in this process: what building something has cost is the difference."""
+    return len(_interned)
+
+
 def _forget(reference: KeyedRef[Any, Node]) -> None:
     """Drop a dead node's entry, unless a new node has taken its place already."""
     if _interned.get(reference.key) is reference:

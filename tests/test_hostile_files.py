@@ -18,7 +18,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutations import damaged, mutate_json, safetensors_file, safetensors_mutants, safetensors_parts
+from hostile_models import external_model, external_models, hand_made_models, sound_models
+from mutations import (
+    damaged,
+    mutate_json,
+    mutate_message,
+    pick,
+    safetensors_file,
+    safetensors_mutants,
+    safetensors_parts,
+)
 
 import dlc
 from dlc import nn, optim
@@ -213,3 +222,56 @@ def test_mutated_graphs_are_read_or_refused(loader: Loader, tmp_path: Path) -> N
 
     outcomes = check(loader, "graph", named("g", mutants(), ".json"), tmp_path)
     assert outcomes["FileFormatError"] > 100
+
+
+# ---------------------------------------------------------------- ONNX models
+
+
+REFUSED = {"FileFormatError", "UnsupportedError"}
+
+
+def test_mutated_models_are_read_or_refused(loader: Loader, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    models = list(sound_models().values())
+
+    def mutants() -> Iterator[bytes]:
+        for i in range(800):
+            model = type(models[0])()
+            model.CopyFrom(models[i % len(models)])
+            if i % 4:
+                mutate_message(model, rng, int(pick(rng, [1, 1, 2, 4])))
+            data = model.SerializeToString()
+            yield data if i % 4 else damaged(data, rng)
+
+    outcomes = check(loader, "onnx", named("m", mutants(), ".onnx"), tmp_path)
+    assert set(outcomes) <= {"accepted", *REFUSED}
+    assert outcomes["accepted"] > 50
+    assert sum(outcomes[e] for e in REFUSED) > 300
+
+
+def test_models_that_are_damaged_here_are_sound_before(loader: Loader, tmp_path: Path) -> None:
+    files = ((name, m.SerializeToString()) for name, m in sound_models().items())
+    assert set(check(loader, "onnx", files, tmp_path)) == {"accepted"}
+
+
+def test_hand_made_models_are_read_or_refused(loader: Loader, tmp_path: Path) -> None:
+    outcomes = check(loader, "onnx", hand_made_models(), tmp_path)
+    assert set(outcomes) <= {"accepted", *REFUSED}
+
+
+def test_weights_in_other_files_come_from_the_folder_of_the_model_alone(loader: Loader, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(100))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    outcomes = check(loader, "onnx", external_models(folder, tmp_path / "secret"), folder)
+    assert set(outcomes) == {"FileFormatError"}
+    assert set(check(loader, "onnx", [("sound", external_model({"location": "data.bin"}))], folder)) == {"accepted"}
+
+
+def test_what_is_no_ordinary_file_is_no_model(loader: Loader, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(1 << 40)
+    for path in (tmp_path / "pipe", tmp_path / "zero", tmp_path / "sparse", tmp_path):
+        assert loader.load("onnx", path) == "FileFormatError"

@@ -118,6 +118,10 @@ class Call:
             raise FileFormatError(f"{self.place}: operand {number} must be a vector of integers")
         return array.tolist()
 
+    def array(self, name: str) -> Array | None:
+        """An attribute that is a tensor."""
+        return self._attribute(name, np.ndarray, None)
+
     def body(self, name: str) -> Body:
         """An attribute that is a graph."""
         found = self._attribute(name, Body, None)

@@ -17,17 +17,18 @@ from dlc.errors import DimError, DlcError, FileFormatError, UnsupportedError, sh
 from dlc.frontend.checkpoint import PathLike, read_file
 from dlc.frontend.onnx.arrays import MAX_AXES, MAX_ELEMENTS, array_of, dtype_of
 from dlc.frontend.onnx.call import Body, Call, Value
-from dlc.frontend.onnx.importers import FOLDED, IMPORTERS
-from dlc.ir import Graph, Node, TensorType
+from dlc.frontend.onnx.importers import FOLDED, HEAVY, IMPORTERS
+from dlc.garbage import collection_paused
+from dlc.ir import Graph, Node, TensorType, living_nodes
 from dlc.ops.definition import Array
 from dlc.ops.tensor import Tensor, state_node
-from dlc.provenance import here
+from dlc.provenance import here, written_at
 from dlc.state import State
 
 OLDEST_OPSET = 7
 MAX_BYTES = 2**31  # what protobuf itself can hold
-MAX_NODES = 100_000  # with those of bodies and functions, each as often as it is called
-MAX_OPERANDS = 4096
+MAX_NODES = 40_000  # with those of bodies and functions at every call, and all that they become
+MAX_OPERANDS = 4096  # of a node, and inputs and outputs of a model
 MAX_DEPTH = 16  # of bodies within bodies, and functions within functions
 MAX_FOLDED = 4096  # elements: shapes are short
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./: -]{0,127}")
@@ -61,8 +62,8 @@ def load(source: PathLike | bytes) -> Graph:
     if not model.HasField("graph"):
         raise FileFormatError("not an ONNX model: it holds no graph", where=here())
     try:
-        importer = _Importer(model, None if in_memory else source, onnx.defs.onnx_opset_version())
-        return importer.graph(model)
+        with collection_paused(), written_at(here()):
+            return _Importer(model, None if in_memory else source, onnx.defs.onnx_opset_version()).graph(model)
     except (FileFormatError, UnsupportedError) as error:
         raise type(error)(error.message, where=here()) from error.__cause__
 
@@ -97,10 +98,13 @@ class _Importer:
         self.values: ChainMap[str, Value] = ChainMap()
         self.labels: set[str] = set()
         self.dims: dict[str, DimLike] = {}
-        self.elements = self.nodes = self.depth = 0
+        self.elements = self.count = self.depth = 0
+        self.before = living_nodes()
 
     def graph(self, model: Any) -> Graph:
         record = model.graph
+        if max(len(record.input) - len(record.initializer), len(record.output)) > MAX_OPERANDS:
+            raise FileFormatError(f"a model of more than {MAX_OPERANDS} inputs or outputs")
         self.initialisers(record)
         inputs: list[Node] = []
         for i, value in enumerate(record.input):
@@ -139,9 +143,10 @@ class _Importer:
         self.values[name] = value
 
     def find(self, name: str, place: str) -> Value:
-        if name not in self.values:
+        found = self.values.get(name)
+        if found is None:
             raise FileFormatError(f"{place}: {shown(name)} is not defined before it is used")
-        return self.values[name]
+        return found
 
     def label(self, name: str, kind: str) -> str:
         """The name as a label, if it is a plain one and new; else a counted one."""
@@ -154,6 +159,8 @@ class _Importer:
     def initialisers(self, record: Any) -> None:
         if record.sparse_initializer:
             raise UnsupportedError("dlc does not read sparse initialisers")
+        if len(record.initializer) > MAX_NODES:
+            raise FileFormatError(f"more than {MAX_NODES} initialisers")
         for i, tensor in enumerate(record.initializer):
             self.define(tensor.name, self.initialiser(tensor, f"initializer[{i}]"), f"initializer[{i}]")
 
@@ -206,8 +213,8 @@ class _Importer:
     def run(self, records: Sequence[Any], kind: str) -> None:
         """Import nodes, each after those that it reads: a cycle shows as a name that is not defined yet."""
         for i, record in enumerate(records):
-            self.nodes += 1
-            if self.nodes > MAX_NODES:
+            self.count += 10 if record.op_type in HEAVY else 1
+            if self.count + living_nodes() - self.before > MAX_NODES:
                 raise FileFormatError(f"{kind}[{i}]: more than {MAX_NODES} nodes, with those of bodies and functions")
             self.node(record, f"{kind}[{i}] {shown(record.op_type, 80)}")
 
@@ -243,6 +250,8 @@ class _Importer:
             raise FileFormatError(f"{place}: {error.message}") from error
         except Exception as error:  # an operand or attribute of a kind that the operator does not take
             raise FileFormatError(f"{place}: it does not take these operands: {shown(str(error))}") from error
+        if unknown := set(attributes) - call.read:
+            raise UnsupportedError(f"{place}: dlc does not read its attribute {shown(min(unknown), 80)}")
         return list(found) if isinstance(found, (tuple, list)) else [found]
 
     def folded(self, call: Call) -> Value | None:
@@ -337,7 +346,7 @@ class _Importer:
 
 def _check_size(tensor: Tensor, place: str) -> None:
     """What a file fixes must fit a machine; a named dim is the caller's to choose."""
-    size = product(d for d in tensor.shape if not isinstance(d, Dim))
+    size = product([d for d in tensor.shape if not isinstance(d, Dim)])
     if tensor.ndim > MAX_AXES or (not isinstance(size, Dim) and size > MAX_ELEMENTS):
         raise FileFormatError(
             f"{place}: its result {tensor.type} has more than {MAX_ELEMENTS} elements or {MAX_AXES} axes"

@@ -8,6 +8,8 @@ from dlc.frontend.onnx.importers.places import PLACES
 from dlc.frontend.onnx.importers.reductions import REDUCTIONS
 from dlc.frontend.onnx.importers.shapes import FOLDED, SHAPES
 
+HEAVY = frozenset({*REDUCTIONS, *LAYERS, *PLACES, *CONTROL})  # what takes about ten times as long as another to import
+
 IMPORTERS: dict[str, Importer] = {**ELEMENTWISE, **REDUCTIONS, **SHAPES, **LAYERS, **PLACES, **CONTROL}
 
-__all__ = ["FOLDED", "IMPORTERS"]
+__all__ = ["FOLDED", "HEAVY", "IMPORTERS"]

@@ -15,7 +15,8 @@ def _if(c: Call) -> list[Value]:
     condition = c.static(0)
     if condition.size != 1:
         raise FileFormatError(f"{c.place}: the condition must be one bool")
-    return c.body("then_branch" if condition.item() else "else_branch")()
+    branches = c.body("then_branch"), c.body("else_branch")
+    return branches[0 if condition.item() else 1]()
 
 
 def _axes(c: Call, name: str, count: int, most: int) -> list[int]:

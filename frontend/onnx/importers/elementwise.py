@@ -67,6 +67,11 @@ def _power(c: Call) -> Tensor:
     return ops.pow(c[0], c[1] if c[1].dtype == c[0].dtype else ops.astype(c[1], c[0].dtype))
 
 
+def _cast(c: Call) -> Tensor:
+    c.read.update(("saturate", "round_mode"))  # for dtypes of 8 bits and less
+    return ops.astype(c[0], dtype_of(c.int("to", 0), c.place))
+
+
 def _clip(c: Call) -> Tensor:
     """The bounds were attributes before opset 11. The upper one wins where they cross."""
     x = c[0]
@@ -93,7 +98,7 @@ ELEMENTWISE: dict[str, Importer] = {
     "BitwiseNot": _unary(ops.bitwise_invert),
     "BitwiseOr": _binary(ops.bitwise_or),
     "BitwiseXor": _binary(ops.bitwise_xor),
-    "Cast": lambda c: ops.astype(c[0], dtype_of(c.int("to", 0), c.place)),
+    "Cast": _cast,
     "CastLike": lambda c: ops.astype(c[0], c[1].dtype),
     "Ceil": _unary(ops.ceil),
     "Clip": _clip,

@@ -176,4 +176,5 @@ LAYERS: dict[str, Importer] = {
     "GlobalMaxPool": lambda c: ops.global_max_pool(c[0]),
     "LayerNormalization": _layer_norm,
     "MatMul": lambda c: ops.matmul(c[0], c[1]),
+    "MaxPool": _max_pool,
 }

@@ -32,6 +32,8 @@ def _reshape(c: Call) -> Tensor:
 
 def _flatten(c: Call) -> Tensor:
     x, axis = c[0], c.int("axis", 1)
+    if not -x.ndim <= axis <= x.ndim:
+        raise FileFormatError(f"{c.place}: {x.type} has no axis {axis}")
     axis = axis + x.ndim if axis < 0 else axis
     return ops.reshape(x, (product(x.shape[:axis]), product(x.shape[axis:])))
 
@@ -64,8 +66,19 @@ def _expand(c: Call) -> Tensor:
 
 
 def _slice(c: Call) -> Tensor:
-    """Starts, ends and axes were attributes before opset 10. Bounds beyond the ends are clamped."""
+    """Bounds beyond the ends are clamped."""
     x = c[0]
+    starts, ends, axes, steps = _extents(c)
+    index = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if not -x.ndim <= axis < x.ndim:
+            raise FileFormatError(f"{c.place}: {x.type} has no axis {axis}")
+        index[axis] = _bounds(start, end, step, x.shape[axis])
+    return x[tuple(index)]
+
+
+def _extents(c: Call) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """Starts, ends, axes and steps. They were attributes before opset 10."""
     if c.opset < 10:
         starts, ends, axes, steps = c.ints("starts", []), c.ints("ends", []), c.ints("axes"), None
     else:
@@ -76,12 +89,7 @@ def _slice(c: Call) -> Tensor:
     steps = [1] * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps):
         raise FileFormatError(f"{c.place}: starts, ends, axes and steps differ in length")
-    index = [slice(None)] * x.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if not -x.ndim <= axis < x.ndim:
-            raise FileFormatError(f"{c.place}: {x.type} has no axis {axis}")
-        index[axis] = _bounds(start, end, step, x.shape[axis])
-    return x[tuple(index)]
+    return starts, ends, axes, steps
 
 
 def _bounds(start: Any, end: Any, step: Any, d: Any) -> slice:
@@ -141,17 +149,18 @@ def _constant(c: Call) -> Value:
     for name, dtype in (("value_float", "float32"), ("value_floats", "float32"), ("value_int", "int64"),
                         ("value_ints", "int64")):
         if name in c.attributes:
+            c.read.add(name)
             return Value(static=np.array(c.attributes[name], dtype))
-    value = c.attributes.get("value")
-    if not isinstance(value, np.ndarray):
+    value = c.array("value")
+    if value is None:
         raise c.unsupported("a constant that is no array of numbers")
     return Value(static=value)
 
 
 def _constant_of_shape(c: Call) -> Tensor:
-    value = c.attributes.get("value")
+    value = c.array("value")
     element = np.zeros(1, np.float32) if value is None else value
-    if not isinstance(element, np.ndarray) or element.size != 1:
+    if element.size != 1:
         raise FileFormatError(f"{c.place}: the value must have one element")
     return ops.broadcast_to(ops.constant(element.reshape(())), c.int_list(0))
 
@@ -189,9 +198,7 @@ SHAPES: dict[str, Importer] = {
 
 
 def _fold_slice(c: Call) -> Array:
-    starts, ends = c.int_list(1), c.int_list(2)
-    axes = c.int_list(3) if c.has(3) else list(range(len(starts)))
-    steps = c.int_list(4) if c.has(4) else [1] * len(starts)
+    starts, ends, axes, steps = _extents(c)
     index = [slice(None)] * c.static(0).ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         index[axis] = slice(start, end, step)
@@ -199,7 +206,8 @@ def _fold_slice(c: Call) -> Array:
 
 
 def _fold_reshape(c: Call) -> Array:
-    return c.static(0).reshape([int(d) for d in c.int_list(1)])
+    source, wanted, copies = c.static(0), c.int_list(1), not c.int("allowzero", 0)
+    return source.reshape([source.shape[i] if copies and d == 0 else int(d) for i, d in enumerate(wanted)])
 
 
 def _fold_divide(c: Call) -> Array:
