@@ -72,6 +72,7 @@ from dlc.ops.composed import (
 )
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
+from dlc.ops.convolution_ranks import conv1d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from dlc.ops.cross_entropy import cross_entropy, nll_loss
 from dlc.ops.cumulative import cumulative_prod, cumulative_sum, linear_recurrence
 from dlc.ops.definition import CATALOGUE, Kind, Op

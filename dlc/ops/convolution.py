@@ -230,9 +230,9 @@ def conv2d(x: Any, w: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     """The cross-correlation of images x[N, C, H, W] with filters w[O, C/groups, KH, KW]; gives [N, O, OH, OW].
 
     OH = (H + low + high - dilation*(KH-1) - 1) // stride + 1, and OW likewise. `stride` and `dilation` are ints or
-    pairs; `padding` an int, a pair (rows, columns), two pairs (low, high), "valid" or "same" (ceil(H / stride) outputs;
-    with a stride above 1 the dims must be known). Raises `ShapeError` where channels do not fit or the kernel is larger
-    than the padded image, `AttributeValueError` for other attributes.
+    pairs; `padding` an int, a pair (rows, columns), two pairs (low, high), "valid" (none), "full" (every overlap) or
+    "same" (ceil(H / stride) outputs; with a stride above 1 the dims must be known). Raises `ShapeError` where channels
+    do not fit or the kernel is larger than the padded image, `AttributeValueError` for other attributes.
 
     >>> import dlc
     >>> dlc.conv2d(dlc.input("x", ("N", 3, 227, 227)), dlc.input("w", (96, 3, 11, 11)), stride=4)
@@ -306,38 +306,72 @@ def conv2d_weight_gradient(
 # ---------------------------------------------------------------- attributes as users write them
 
 
-def pair(value: Any, what: str) -> Pair:
-    """An int, or two, as a pair of ints."""
-    values = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
-        raise AttributeValueError(f"{what} is an int or a pair of ints, not {value!r}")
+def ints(value: Any, rank: int, what: str) -> tuple[int, ...]:
+    """An int for every one of `rank` axes, or as many ints, as a tuple."""
+    if isinstance(value, int):
+        value = (value,) * rank
+    values = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(values) != rank or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        wanted = {1: "an int", 2: "an int or a pair of ints"}.get(rank, f"an int or {rank} ints")
+        raise AttributeValueError(f"{what} is {wanted}, not {value!r}")
     return values
 
 
-def pads_of(padding: Any, dims: Shape, sizes: Shape, stride: Pair, dilation: Pair) -> Pads:
-    """The padding (low, high) of rows and columns: from ints, pairs, "valid" or "same"."""
-    if padding == "valid":
-        return ((0, 0), (0, 0))
-    if padding == "same":
-        rows, columns = (_same(*v) for v in zip(dims, sizes, stride, dilation, strict=True))
-        return (rows, columns)
-    if isinstance(padding, (tuple, list)) and len(padding) == 2 and all(isinstance(p, (tuple, list)) for p in padding):
-        low, high = (pair(p, "the padding of an axis") for p in padding)
-        return (low, high)
+def pair(value: Any, what: str) -> Pair:
+    """An int, or two, as a pair of ints."""
+    first, second = ints(value, 2, what)
+    return first, second
+
+
+def pads_along(
+    padding: Any, dims: Shape, sizes: Shape, strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[Pair, ...]:
+    """The padding (low, high) of each of some axes: from ints, pairs, "valid", "same" or "full"."""
+    rank = len(dims)
     if isinstance(padding, str):
-        raise AttributeValueError(f"the padding {padding!r} is unknown; use 'same', 'valid', an int or pairs")
-    rows_, columns_ = pair(padding, "the padding")
-    return ((rows_, rows_), (columns_, columns_))
+        rules = {"valid": _no_padding, "same": _same, "full": _full}
+        if padding not in rules:
+            raise AttributeValueError(
+                f"the padding {padding!r} is unknown; use 'same', 'valid', 'full', an int or pairs"
+            )
+        return tuple(rules[padding](*v) for v in zip(dims, sizes, strides, dilations, strict=True))
+    if isinstance(padding, (tuple, list)) and len(padding) == rank and all(
+        isinstance(p, (tuple, list)) for p in padding
+    ):  # fmt: skip
+        return tuple(pair(p, "the padding of an axis") for p in padding)
+    return tuple((width, width) for width in ints(padding, rank, "the padding"))
+
+
+def pads_of(padding: Any, dims: Shape, sizes: Shape, stride: Pair, dilation: Pair) -> Pads:
+    """The padding (low, high) of rows and columns: from ints, pairs, "valid", "same" or "full"."""
+    rows, columns = pads_along(padding, dims, sizes, stride, dilation)
+    return rows, columns
+
+
+def _no_padding(d: DimLike, size: DimLike, stride: int, dilation: int) -> Pair:
+    return (0, 0)
+
+
+def _full(d: DimLike, size: DimLike, stride: int, dilation: int) -> Pair:
+    """Padding for every window that has an element of the axis."""
+    width = dilation * (fixed_size(size) - 1)
+    return width, width
+
+
+def fixed_size(size: DimLike) -> int:
+    """The size of a kernel; raises `ShapeError` for a named dim."""
+    if not isinstance(size, int):
+        raise ShapeError(f"the size of a kernel is fixed when it is made, not {size}")
+    return size
 
 
 def _same(d: DimLike, size: DimLike, stride: int, dilation: int) -> Pair:
     """Padding for ceil(d / stride) outputs, the odd element at the high end."""
-    if not isinstance(size, int):
-        raise ShapeError(f"the size of a kernel is fixed when it is made, not {size}")
+    reach = dilation * (fixed_size(size) - 1)
     if stride == 1:
-        total = dilation * (size - 1)
+        total = reach
     elif isinstance(d, int):
-        total = max((-(-d // stride) - 1) * stride + dilation * (size - 1) + 1 - d, 0)
+        total = max((-(-d // stride) - 1) * stride + reach + 1 - d, 0)
     else:
         raise AttributeValueError(
             f"padding='same' with stride {stride} needs a known dim, not {d}; give the padding as ints"

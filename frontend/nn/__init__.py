@@ -24,7 +24,7 @@ from dlc.frontend.nn.activations import (
     Tanh,
 )
 from dlc.frontend.nn.container import Flatten, Sequential
-from dlc.frontend.nn.convolution import Conv2d
+from dlc.frontend.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from dlc.frontend.nn.dropout import Dropout
 from dlc.frontend.nn.embedding import Embedding
 from dlc.frontend.nn.linear import Linear
@@ -43,7 +43,12 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "Buffer",
+    "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "Dropout",
     "Embedding",
     "Flatten",

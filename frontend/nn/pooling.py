@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlc.frontend.nn.convolution import Padding, Pair, window_size
+from dlc.frontend.nn.convolution import Ints, Padding, window_size
 from dlc.frontend.nn.module import Module
 from dlc.ops import avg_pool2d, max_pool2d
 from dlc.ops.tensor import Tensor, wrap
 
 
 class _Pool2d(Module):
-    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0) -> None:
-        self.kernel_size = window_size(self, kernel_size)
+    def __init__(self, kernel_size: Ints, stride: Ints | None = None, padding: Padding = 0) -> None:
+        self.kernel_size = window_size(self, kernel_size, 2)
         self.stride = self.kernel_size if stride is None else stride
         self.padding = padding
 
