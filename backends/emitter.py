@@ -31,6 +31,7 @@ from dlc.backends.expressions import (
 )
 from dlc.backends.target import Target
 from dlc.dims import DimLike, Shape, product
+from dlc.dtypes import itemsize
 from dlc.errors import UnsupportedError
 from dlc.ir import Node
 from dlc.ops.definition import Kind
@@ -40,6 +41,7 @@ SHORT = 4  # an inner loop of so few iterations unrolls into the one around it, 
 # The tree of a sum is part of the numbers' definition: leaves of CHUNK elements, each in LANES sums side by side.
 CHUNK = 4096
 LANES = 32
+CACHE_LINE = 64  # bytes
 IN_ORDER = 9  # so few elements, where the number is known, are added one after the other
 
 Index = Sequence[str]
@@ -64,6 +66,23 @@ class Part:
     checks: bool = False
 
 
+@dataclass(frozen=True)
+class Row:
+    """An array of the elements that a node has along `axis`, where its index is otherwise that of `row`."""
+
+    array: str
+    row: tuple[str, ...]
+    axis: int
+
+    def has(self, index: Index) -> bool:
+        """Whether an index is in the row."""
+        return all(i == r for a, (i, r) in enumerate(zip(index, self.row, strict=True)) if a != self.axis)
+
+    def element(self, index: Index) -> str:
+        """The place of an element in the array."""
+        return f"{self.array}[{index[self.axis]}]"
+
+
 class LoopEmitter:
     """Builds the source of one kernel. `leaves` are the nodes that lie in memory, each with its pointer's name."""
 
@@ -73,6 +92,9 @@ class LoopEmitter:
         self.parts = [Part()]
         self.scratch: list[tuple[str, DimLike]] = []  # dtype and number of elements of each shared array
         self.scopes = [Scope(lines=self.part.lines)]
+        self.kept: dict[Node, Row] = {}
+        self._keeping: dict[Node, Row] = {}
+        self._ahead: list[tuple[str, str, str]] = []  # rows to fetch meanwhile: pointer, first element, dtype
         self._pointers = pointers
         self._ordinals = ordinals
         self._homes: dict[str, int] = {}
@@ -258,15 +280,34 @@ class LoopEmitter:
         """Say what a node's element is, in the innermost scope, instead of having it computed."""
         self.scopes[-1].memo[(node, tuple(index))] = text
 
+    @contextmanager
+    def keeping(
+        self, nodes: Sequence[Node], length: int, row: Index, axis: int, ahead: Sequence[tuple[str, str, str]] = ()
+    ) -> Iterator[None]:
+        """Keep some nodes' elements of a row in arrays while a loop along `axis` computes them, for later loops.
+
+        Meanwhile what lies `ahead` is fetched, as much as the loop walks: (pointer, first element, dtype).
+        """
+        self._keeping = {n: Row(self.local(n.dtype, length), tuple(row), axis) for n in nodes}
+        self._ahead = list(ahead)
+        yield
+        self.kept.update(self._keeping)
+        self._keeping, self._ahead = {}, []
+
     def _element(self, node: Node, index: Index) -> str:
         if node in self.leaves:
             return self.let(f"{self.leaves[node]}[{self.flat(index, node.shape)}]", loads=True)
+        if node in self.kept and self.kept[node].has(index):
+            return self.let(self.kept[node].element(index), loads=True)
         if node.op.name == "constant":
             return literal(node.attrs["value"].array.item(), node.dtype)
         match node.op.kind:
             case Kind.ELEMENTWISE:
                 operands = [self.element(x, aligned(index, x.shape)) for x in node.inputs]
-                return self.let(elementwise(node, operands))
+                value = self.let(elementwise(node, operands))
+                if node in self._keeping and self._keeping[node].has(index):
+                    self.line(f"{self._keeping[node].element(index)} = {value}")
+                return value
             case Kind.REDUCE:
                 return self._reduced(node, index)
         if node.op.name == "reshape":
@@ -398,8 +439,12 @@ class LoopEmitter:
         if full:
             whole = isinstance(extent, int) and extent % count == 0
             even = stop if whole else self.let(f"{start} + (({stop} - {start}) & {-count})")
-            with self.loop(even, start, str(count)) as first, self.lanes(count, width) as lane:
-                yield self.let(f"{first} + {lane}"), lane
+            with self.loop(even, start, str(count)) as first:
+                for pointer, at, dtype in self._ahead:
+                    for line in range(0, count, CACHE_LINE // itemsize(dtype)):
+                        self.line(f"prefetch({pointer}, {at} + {first} + {line}, 0)")
+                with self.lanes(count, width) as lane:
+                    yield self.let(f"{first} + {lane}"), lane
         if most:
             with self._first_lanes(self.let(f"{stop} - {even}"), most, min(most, width)) as lane:
                 yield self.let(f"{even} + {lane}"), lane

@@ -10,6 +10,7 @@ from dlc.ir import Node
 
 ATOM = re.compile(r"[A-Za-z_]\w*|\d+")
 WRAPPING = {e: e for e in ("{0} + {1}", "{0} - {1}", "{0} * {1}")} | {"-{0}": "uint64(0) - {0}"}
+COSTLY = re.compile(r"(exp|expm1|exp2|log|log1p|log2|log10|erf|sigmoid|power|a?(sin|cos|tan)h?|atan2|hypot)\(")
 EXACT_WIDTH = ("bool", "int64", "uint64", "float32", "float64")  # arithmetic that stays in its own dtype
 
 
@@ -42,6 +43,11 @@ def elementwise(node: Node, operands: list[str]) -> str:
     ):  # signed overflow is undefined to the compiler, but wraps in NumPy
         return f"int64({WRAPPING[expression].format(*(f'uint64({x})' for x in operands))})"
     return narrowed(expression.format(*operands, T=constructor(node.dtype)), node.dtype)
+
+
+def is_costly(node: Node) -> bool:
+    """Whether an elementwise op is a function that takes many instructions."""
+    return COSTLY.match(node.op.expression) is not None
 
 
 def plus(a: str, b: str, dtype: str) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlc.backends.axes import Reach, grouped, merged, reach
-from dlc.backends.emitter import LoopEmitter
+from dlc.backends.emitter import IN_ORDER, LoopEmitter
+from dlc.backends.expressions import is_costly
 from dlc.backends.nests import nest, store
-from dlc.ir import Node
+from dlc.dims import product
+from dlc.ir import Graph, Node
 from dlc.ops.definition import Kind
 from dlc.passes.index_places import Place, body_loops, root_place, walked_axes
+
+ROW = 4096  # elements of a row, at most, that are kept instead of computed twice
 
 
 def map_(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[str]) -> None:
@@ -24,11 +28,45 @@ def map_(k: LoopEmitter, node: Node, outputs: Sequence[Node], targets: Sequence[
     inner = grouped(order[len(rows) :], shape, found)
     whole = [i for i, n in enumerate(outputs) if n.shape == shape]
     with nest(k, ["0"] * len(shape), outer, shape, tasks=True) as row:
+        if outer and len(inner) == 1:
+            _keep(k, node.attrs["body"], [outputs[i] for i in whole], row, inner[0])
         with nest(k, row, inner, shape, tasks=not outer) as index:
             store(k, [outputs[i] for i in whole], [targets[i] for i in whole], index)
         once = [i for i in range(len(outputs)) if i not in whole]
         indices = [["0" if t is None else row[t] for t in _walked_by(places[i])] for i in once]
         store(k, [outputs[i] for i in once], [targets[i] for i in once], *indices)
+
+
+def _keep(k: LoopEmitter, body: Graph, outputs: Sequence[Node], row: Sequence[str], axes: Sequence[int]) -> None:
+    """Run reductions along the row whose costly terms the outputs need again, and keep these terms in an array."""
+    shape = outputs[0].shape
+    length = product(shape[a] for a in axes)
+    if not isinstance(length, int) or not IN_ORDER < length <= ROW:
+        return
+    again = {n for n in _beside(outputs) if is_costly(n)}
+    following = k.let(f"{k.flat(row, shape)} + {k.dim(length)}")
+    ahead = [(name, following, n.dtype) for n, name in k.leaves.items() if n.shape == shape]
+    for reduction in body.nodes:
+        if reduction.op.kind is not Kind.REDUCE or reduction.inputs[0].shape != shape:
+            continue
+        terms = [n for n in _beside(reduction.inputs) if n in again and n not in k.kept]
+        reduced = grouped(reduction.attrs["axes"], shape, reach(reduction.inputs[0], k.leaves))
+        if terms and reduced == [list(axes)]:
+            with k.keeping(terms, length, row, axes[-1], ahead):
+                k.element(reduction, [i for a, i in enumerate(row) if a not in reduction.attrs["axes"]])
+
+
+def _beside(roots: Sequence[Node]) -> list[Node]:
+    """The elementwise nodes that computing roots at an index needs at that same index, costly ones without operands."""
+    shape, found = roots[0].shape, dict.fromkeys(roots)
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node.op.kind is Kind.ELEMENTWISE and not is_costly(node):
+            more = [x for x in node.inputs if x.shape == shape and x not in found]
+            found.update(dict.fromkeys(more))
+            stack.extend(more)
+    return [n for n in found if n.op.kind is Kind.ELEMENTWISE]
 
 
 def _walked_by(place: Place) -> tuple[int | None, ...]:

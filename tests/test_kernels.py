@@ -481,3 +481,32 @@ def test_inner_loops_are_vector_code() -> None:
     assert "vmaxps" in vectors(CATALOGUE["max"](x, axes=(1,)).node)
     assert "vfmadd" in vectors(fused([x], [dlc.tanh(x) + dlc.erf(x)]))
     assert "vfmadd" in vectors((x @ dlc.input("w", (64, 32))).node)
+
+
+@pytest.mark.parametrize("width", [10, 33, 100, 4096])
+def test_costly_terms_of_a_sum_are_kept_for_what_follows(width: int) -> None:
+    x = dlc.input("x", ("N", width))
+    node = fused([x], [dlc.softmax(x, axis=1)])
+    source = source_of(node)
+    loops = 1 + (width > 32 and width % 32 != 0)  # the whole strips, and what is left
+    assert source.count("exp(") == loops
+    value = rng(5, width)
+    (found,), _ = run(node, [value], {"N": 5})
+    wide = np.exp(value.astype("float64") - value.max(1, keepdims=True))
+    close(found, (wide / wide.sum(1, keepdims=True)).astype("float32"))
+
+
+def test_rows_that_are_long_or_of_unknown_length_compute_costly_terms_twice() -> None:
+    for shape in (("N", 5000), ("N", "M")):
+        x = dlc.input("x", shape)
+        assert source_of(fused([x], [dlc.softmax(x, axis=1)])).count("exp(") == 3
+
+
+def test_a_kept_row_is_not_taken_for_a_column() -> None:
+    x = dlc.input("x", (40, 40))
+    e = dlc.exp(x)
+    node = fused([x], [e / dlc.sum(e, axis=1, keepdims=True) + dlc.permute_dims(e, (1, 0)) + e[::-1]])
+    value = rng(40, 40)
+    (found,), _ = run(node, [value])
+    wide = np.exp(value.astype("float64"))
+    close(found, (wide / wide.sum(1, keepdims=True) + wide.T + wide[::-1]).astype("float32"))
