@@ -180,13 +180,14 @@ class LoopEmitter:
         self.scopes += inner
 
     @contextmanager
-    def block(self, head: str, guard: bool = False) -> Iterator[Scope]:
-        """An indented block under `head`; it joins its parent when it closes, after what was hoisted out of it."""
+    def block(self, head: str | Callable[[Sequence[str]], str], guard: bool = False) -> Iterator[Scope]:
+        """An indented block under `head`, which may depend on the block's lines; it joins its parent when it closes,
+        after what was hoisted out of it."""
         scope = Scope(guard)
         self.scopes.append(scope)
         yield scope
         self.scopes.pop()
-        self.line(head)
+        self.line(head if isinstance(head, str) else head(scope.lines))
         self.scopes[-1].lines += [f"    {text}" for text in scope.lines or ["pass"]]
 
     @contextmanager
@@ -199,9 +200,15 @@ class LoopEmitter:
 
     @contextmanager
     def lanes(self, count: int, width: int) -> Iterator[str]:
-        """A loop over a fixed number of lanes, independent of each other, in vectors of `width`."""
+        """A loop over a fixed number of lanes, independent of each other, in vectors of `width`; where index checks or
+        loops inside keep it from being vector code, it is a plain one."""
         name = self.fresh("i", len(self.scopes))
-        with self.block(f"for {name} in lanes({count}, {width}):"):
+
+        def head(lines: Sequence[str]) -> str:
+            scalar = any(line.lstrip().startswith(("for ", "check(")) for line in lines)
+            return f"for {name} in {f'independent(0, {count}, 1)' if scalar else f'lanes({count}, {width})'}:"
+
+        with self.block(head):
             yield name
 
     @contextmanager

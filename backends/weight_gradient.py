@@ -194,7 +194,8 @@ class WeightGradient:
         most = -(-planes.held * planes.high * planes.wide // lanes) * lanes
         added, turned = k.local(self.dtype, most * lanes), k.local(self.dtype, lanes * (most + lanes))
         pitch = most + lanes
-        with k.loop(parts) as part, k.loop(block.channels) as c, k.loop(block.high) as u, k.loop(block.wide) as v:
+        high, wide = (k.dim(int(n)) if n.isdigit() else n for n in (block.high, block.wide))  # not to be unrolled
+        with k.loop(parts) as part, k.loop(block.channels) as c, k.loop(high) as u, k.loop(wide) as v:
             at = k.let(
                 f"{base} + {part} * {self.size} + ({u} * {self.rows} + {c} * {block.wide} + {v}) * {self.pitch} + {o}"
             )

@@ -8,13 +8,17 @@ llvmlite alone.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from dlc.backends.cpu.cache import ObjectCache, source_key
 from dlc.backends.cpu.host import host
+from dlc.backends.cpu.threads import available_cores
+from dlc.backends.cpu.workers import Workers, workers_for
 
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
@@ -32,23 +36,46 @@ def compile_kernels(sources: Sequence[str]) -> list[int]:
 
 
 def _compile_missing(sources: Sequence[str]) -> None:
-    """Load what the cache holds; compile the rest, where LLVM works on one kernel while Numba lowers the next."""
+    """Load what the cache holds, and compile the rest."""
     store = ObjectCache()
     keys = {source: source_key(source, host()) for source in sources}
-    under_way: list[tuple[str, Future[bytes]]] = []
-    with ThreadPoolExecutor(1) as llvm:
-        for source, key in keys.items():
-            entry = _entry(key)
-            image = store.read(key)
-            if image is not None:
-                _addresses[source] = _load(image, entry)
-            else:
-                under_way.append((source, llvm.submit(object_code, _lowered(source, entry))))
-    for source, result in under_way:
-        image = result.result()
+    missing = []
+    for source, key in keys.items():
+        image = store.read(key)
+        if image is None:
+            missing.append(source)
+        else:
+            _addresses[source] = _load(image, _entry(key))
+    for source, image in _images([(source, _entry(keys[source])) for source in missing]).items():
         store.write(keys[source], image)
         _compiled.add(source)
         _addresses[source] = _load(image, _entry(keys[source]))
+
+
+def _images(tasks: Sequence[tuple[str, str]]) -> dict[str, bytes]:
+    """The object code of (source, entry). Numba lowers one kernel here while LLVM works on the one before; where there
+    are many, processes on other cores take from the other end of the queue."""
+    images: dict[str, bytes] = {}
+    if not tasks:
+        return images
+    queue = deque(sorted(tasks, key=lambda task: len(task[0])))
+    workers = Workers(workers_for([source for source, _ in tasks], available_cores()), queue, images.__setitem__)
+    under_way: list[tuple[str, Future[bytes]]] = []
+    with ThreadPoolExecutor(1) as llvm:
+
+        def compile_here(source: str, entry: str) -> None:
+            under_way.append((source, llvm.submit(object_code, _lowered(source, entry))))
+
+        try:
+            while queue:
+                with suppress(IndexError):  # a worker may have taken the last one
+                    compile_here(*queue.popleft())
+        finally:
+            queue.clear()
+            workers.join()
+        for task in workers.left:
+            compile_here(*task)
+    return images | {source: result.result() for source, result in under_way}
 
 
 def _entry(key: str) -> str:

@@ -106,7 +106,6 @@ class FrontHalf(compiler.CompilerBase):
         for each in (
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
-            untyped_passes.IRProcessing,
             typed_passes.NopythonTypeInference,
             LowerToModule,
         ):
@@ -215,10 +214,10 @@ def _vector_shape(module: Any, shape: str) -> list[Any]:
     if not shape:
         return []
     width, vectors = map(int, shape[1:].split("."))
-    asked = {"vectorize.enable": (1, True), "vectorize.width": (32, width), "interleave.count": (32, vectors)}
+    asked = {"vectorize.width": width, "interleave.count": vectors}
     named = [
-        module.add_metadata([ir.MetaDataString(module, f"llvm.loop.{key}"), ir.Constant(ir.IntType(bits), value)])
-        for key, (bits, value) in asked.items()
+        module.add_metadata([ir.MetaDataString(module, f"llvm.loop.{key}"), ir.Constant(ir.IntType(32), value)])
+        for key, value in asked.items()
     ]
     return [*named, module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])]
 

@@ -1,0 +1,134 @@
+"""Processes that compile beside this one: Numba's half of the work holds the interpreter's lock.
+
+A worker is a fresh interpreter, which runs none of the user's code. It reads one source after the other from a pipe
+and writes object code to another; a message is its length in eight bytes, then its bytes. When its input ends, so does
+the worker. Whatever goes wrong with one, the process that wanted the code compiles it itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import BinaryIO
+
+SHARE = 12_000  # characters of source that are worth a process, which takes about a second to start
+MOST = 8  # processes
+
+
+def workers_for(sources: Sequence[str], cores: int) -> int:
+    """How many processes to start for the compilation of these sources, besides this one."""
+    if os.name != "posix" or not sys.executable:
+        return 0
+    return max(0, min(cores - 1, MOST, sum(map(len, sources)) // SHARE))
+
+
+class Workers:
+    """Some processes that take tasks, (source, entry), from the end of a queue until it is empty.
+
+    `done(source, object code)` is called from their threads. What a worker fails at it puts into `left`.
+    """
+
+    def __init__(
+        self, count: int, queue: deque[tuple[str, str]], done: Callable[[str, bytes], None]
+    ) -> None:
+        self.left: list[tuple[str, str]] = []
+        self._queue, self._done = queue, done
+        self._threads = [threading.Thread(target=self._drive, name=f"dlc-compile-{i}") for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait until they have done all they took."""
+        for thread in self._threads:
+            thread.join()
+
+    def _drive(self) -> None:
+        task: tuple[str, str] | None = None
+        try:
+            with _Worker() as worker:
+                while True:
+                    try:
+                        task = self._queue.pop()
+                    except IndexError:
+                        return
+                    self._done(task[0], worker.compile(*task))
+                    task = None
+        except (OSError, EOFError):  # it could not start, or it ended before its time
+            if task is not None:
+                self.left.append(task)
+
+
+class _Worker:
+    """One process, and the pipes to and from it."""
+
+    def __enter__(self) -> _Worker:
+        there, self._to = os.pipe()
+        self._from, back = os.pipe()
+        call = f"from dlc.backends.cpu.workers import serve; serve({there}, {back})"
+        paths = os.pathsep.join(path for path in sys.path if path)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", call],
+                pass_fds=(there, back), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": paths},
+            )  # fmt: skip
+        except OSError:
+            os.close(self._to)
+            os.close(self._from)
+            raise
+        finally:
+            os.close(there)
+            os.close(back)
+        self._input, self._output = os.fdopen(self._to, "wb"), os.fdopen(self._from, "rb")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pipe in (self._input, self._output):
+            with suppress(BrokenPipeError):
+                pipe.close()
+        self._process.wait()
+
+    def compile(self, source: str, entry: str) -> bytes:
+        """The object code of a source. Raises `OSError` or `EOFError` where the process fails."""
+        _send(self._input, entry.encode())
+        _send(self._input, source.encode())
+        return _receive(self._output)
+
+
+def serve(input_: int, output: int) -> None:
+    """What a worker runs: sources from one file descriptor, object code to another."""
+    from dlc.backends.cpu.compile import object_code
+    from dlc.backends.cpu.lower import lowered
+
+    gc.disable()  # hardly any cycles here, and many objects that live long
+    with os.fdopen(input_, "rb") as sources, os.fdopen(output, "wb") as results:
+        while True:
+            try:
+                entry = _receive(sources).decode()
+            except EOFError:
+                return
+            _send(results, object_code(lowered(_receive(sources).decode(), entry)))
+
+
+def _send(pipe: BinaryIO, message: bytes) -> None:
+    pipe.write(len(message).to_bytes(8, "little") + message)
+    pipe.flush()
+
+
+def _receive(pipe: BinaryIO) -> bytes:
+    """One message. Raises `EOFError` where the pipe ends first."""
+    size = int.from_bytes(_exactly(pipe, 8), "little")
+    return _exactly(pipe, size)
+
+
+def _exactly(pipe: BinaryIO, size: int) -> bytes:
+    found = pipe.read(size)
+    if len(found) < size:
+        raise EOFError("the pipe ended")
+    return found

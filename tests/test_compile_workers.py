@@ -1,0 +1,87 @@
+"""Compilation on several processes: the same code as on one, whatever becomes of a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections import deque
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dlc
+from dlc.backends.cpu import compile as compiling
+from dlc.backends.cpu import workers
+from dlc.backends.cpu.workers import Workers, workers_for
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="workers are for POSIX")
+
+SOURCE = """def kernel(bases, args, begin, end):
+    p0 = pointer_float32(bases, args, 0)
+    for i0 in independent(begin, end, 1):
+        p0[i0] = float32({number})
+"""
+
+
+def tasks(count: int) -> list[tuple[str, str]]:
+    return [(SOURCE.format(number=f"{i}.0"), f"dlc_entry_{i}") for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("size", "cores", "wanted"),
+    [(0, 8, 0), (11_999, 8, 0), (24_000, 8, 2), (24_000, 2, 1), (24_000, 1, 0), (10**6, 64, workers.MOST)],
+)
+def test_workers_start_where_there_is_work_for_them(size: int, cores: int, wanted: int) -> None:
+    assert workers_for(["x" * size], cores) == wanted
+
+
+def test_workers_make_code_that_this_process_can_load() -> None:
+    given = tasks(5)
+    found: dict[str, bytes] = {}
+    group = Workers(2, deque(given), found.__setitem__)
+    group.join()
+    assert group.left == [] and set(found) == {source for source, _ in given}
+    for source, entry in given:
+        assert compiling._load(found[source], entry) != 0
+
+
+def test_a_source_that_a_worker_fails_at_is_left_to_the_caller() -> None:
+    wrong = ("def kernel(bases, args, begin, end):\n    unknown(1)\n", "dlc_wrong")
+    found: dict[str, bytes] = {}
+    group = Workers(1, deque([*tasks(1), wrong]), found.__setitem__)
+    group.join()
+    assert group.left == [wrong]
+
+
+def test_a_worker_that_is_killed_or_cannot_start_loses_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "workers_for", lambda sources, cores: 1)
+    started = subprocess.Popen
+
+    def killed(*args: Any, **named: Any) -> Any:
+        process = started(*args, **named)
+        os.kill(process.pid, signal.SIGKILL)
+        return process
+
+    def refused(*args: Any, **named: Any) -> Any:
+        raise PermissionError("no processes here")
+
+    for number, popen in enumerate((killed, refused)):
+        monkeypatch.setattr(workers.subprocess, "Popen", popen)
+        x = dlc.input("x", (3,))
+        (y,) = dlc.compile(dlc.graph([x], [dlc.exp(x * (3.25 + number)) - 1.75]))([0.0, 1.0, 2.0])
+        np.testing.assert_allclose(y, np.exp(np.arange(3) * (3.25 + number)) - 1.75, rtol=1e-6)
+
+
+def test_programs_compiled_by_workers_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "workers_for", lambda sources, cores: 2)
+    x = dlc.input("x", ("N", 5))
+    outputs = [dlc.sum(x * 4.125, axis=1), x @ dlc.permute_dims(x, (1, 0)) + 0.375, dlc.cos(x) * 2.125]
+    value = np.random.default_rng(0).standard_normal((4, 5)).astype("float32")
+    found = dlc.compile(dlc.graph([x], outputs))(value)
+    wanted = [value.sum(1) * 4.125, value @ value.T + 0.375, np.cos(value) * 2.125]
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
