@@ -1,0 +1,11 @@
+"""Layers and networks: another name of the module `dlc.frontend.nn`, so that `import dlc.nn` and `from dlc.nn import ...` work."""
+
+import sys
+
+from dlc.frontend import nn as _home
+from dlc.frontend.nn import *
+
+# the import system hands out what stands here, so that both names are one module, and its parts too
+for _name in [n for n in sys.modules if n.startswith(f"{_home.__name__}.")]:
+    sys.modules[__name__ + _name.removeprefix(_home.__name__)] = sys.modules[_name]
+sys.modules[__name__] = _home
