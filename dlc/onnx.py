@@ -1,11 +1,11 @@
-"""ONNX in and out: another name of the module `dlc.frontend.onnx`, so that `import dlc.onnx` and `from dlc.onnx import ...` work."""
+"""ONNX in and out: the module `dlc.frontend.onnx` under its short name.
+
+With it `import dlc.onnx` and `from dlc.onnx import ...` work.
+"""
 
 import sys
 
 from dlc.frontend import onnx as _home
-from dlc.frontend.onnx import *
+from dlc.frontend.onnx import *  # noqa: F403
 
-# the import system hands out what stands here, so that both names are one module, and its parts too
-for _name in [n for n in sys.modules if n.startswith(f"{_home.__name__}.")]:
-    sys.modules[__name__ + _name.removeprefix(_home.__name__)] = sys.modules[_name]
-sys.modules[__name__] = _home
+sys.modules[__name__] = _home  # the import system hands out what stands here: both names are one module
