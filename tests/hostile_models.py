@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mutations import NASTY_TEXT
+from mutations import NASTY_TEXT, messages
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import dlc
@@ -111,6 +111,7 @@ def _models() -> Iterator[tuple[str, Any]]:
     yield "no graph", ModelProto()
     yield "no outputs", model([], outputs=())
     yield from _names()
+    yield from _not_utf8()
     yield from _sizes()
     yield from _structure()
     yield from _attributes()
@@ -143,6 +144,17 @@ def _names() -> Iterator[tuple[str, Any]]:
         yield f"name {i}", found
         yield f"operator {i}", model(_node(text or " ", "x"))
         yield f"domain {i}", model(_node("Neg", "x", domain=text))
+
+
+def _not_utf8() -> Iterator[tuple[str, Any]]:
+    """Each text of a model in turn, in bytes that are no text."""
+    for kind, sound in sound_models().items():
+        data = sound.SerializeToString()
+        fields = [(f, v) for m in messages(sound) for f, v in m.ListFields()]
+        texts = {v for f, v in fields if f.type == f.TYPE_STRING and isinstance(v, str)}
+        texts |= {n for node in sound.graph.node for n in (*node.input, *node.output)}
+        for i, text in enumerate(sorted(t.encode() for t in texts if t)):
+            yield f"{kind} text {i}", data.replace(text, b"\xff" * len(text))
 
 
 def _sizes() -> Iterator[tuple[str, Any]]:

@@ -81,11 +81,13 @@ def _from_numbers(values: Any, dtype: str, shape: tuple[int, ...], size: int, pl
 def _external(tensor: Any, nbytes: int, folder: str | None, place: str) -> bytes:
     """The bytes of a file beside the model. It is opened step by step from the folder down, and no link is followed."""
     entries = {e.key: e.value for e in tensor.external_data}
-    location = entries.get("location", "")
+    location: Any = entries.get("location", "")
     if folder is None:
         raise FileFormatError(f"{place}: its data lies in another file; load the model by its path")
     if sys.platform == "win32":
         raise UnsupportedError(f"{place}: data in another file is not read on Windows; save the model as one file")
+    if not all(isinstance(t, str) for pair in entries.items() for t in pair):
+        raise FileFormatError(f"{place}: a text that is not UTF-8 says where its data lies")
     parts = location.split("/")
     if any(p in ("", ".", "..") or "\\" in p or "\0" in p for p in parts):
         raise FileFormatError(f"{place}: {location!r:.100} is not a file inside the model's folder")

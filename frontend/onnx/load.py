@@ -138,6 +138,7 @@ class _Importer:
     # ---- values
 
     def define(self, name: str, value: Value, place: str) -> None:
+        _check_text(place, name)
         if not name or name in self.values:
             raise FileFormatError(f"{place}: the name {shown(name)} is empty or defined twice")
         self.values[name] = value
@@ -145,11 +146,13 @@ class _Importer:
     def find(self, name: str, place: str) -> Value:
         found = self.values.get(name)
         if found is None:
+            _check_text(place, name)
             raise FileFormatError(f"{place}: {shown(name)} is not defined before it is used")
         return found
 
     def label(self, name: str, kind: str) -> str:
         """The name as a label, if it is a plain one and new; else a counted one."""
+        _check_text(kind, name)
         label = name if _NAME.fullmatch(name) and name not in self.labels else f"{kind}_{len(self.labels)}"
         while label in self.labels:
             label += "_"
@@ -194,6 +197,7 @@ class _Importer:
                 raise FileFormatError(f"{place}: the dim {record.dim_value} is negative")
             return record.dim_value
         name = record.dim_param or f"\n{len(self.dims)}"
+        _check_text(place, name)
         if name not in self.dims:
             try:
                 self.dims[name] = dim(name) if _DIM.fullmatch(name) else self._new_dim()
@@ -213,6 +217,7 @@ class _Importer:
     def run(self, records: Sequence[Any], kind: str) -> None:
         """Import nodes, each after those that it reads: a cycle shows as a name that is not defined yet."""
         for i, record in enumerate(records):
+            _check_text(f"{kind}[{i}]", record.op_type, record.domain)
             self.count += 10 if record.op_type in HEAVY else 1
             if self.count + living_nodes() - self.before > MAX_NODES:
                 raise FileFormatError(f"{kind}[{i}]: more than {MAX_NODES} nodes, with those of bodies and functions")
@@ -247,7 +252,8 @@ class _Importer:
         except (FileFormatError, UnsupportedError):
             raise
         except DlcError as error:
-            raise FileFormatError(f"{place}: {error.message}") from error
+            message = error.message if len(error.message) <= 1000 else error.message[:1000] + "..."
+            raise FileFormatError(f"{place}: {message}") from error
         except Exception as error:  # an operand or attribute of a kind that the operator does not take
             raise FileFormatError(f"{place}: it does not take these operands: {shown(str(error))}") from error
         if unknown := set(attributes) - call.read:
@@ -276,6 +282,7 @@ class _Importer:
     def attributes(self, record: Any, place: str) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
         for a in record.attribute:
+            _check_text(place, a.name)
             if a.name in found:
                 raise FileFormatError(f"{place}: the attribute {shown(a.name)} is given twice")
             if a.ref_attr_name:
@@ -342,6 +349,13 @@ class _Importer:
                 return [self.find(o, place) for o in record.output]
         finally:
             self.opset = opset
+
+
+def _check_text(place: str, *texts: object) -> None:
+    """Protobuf gives bytes where a text is not UTF-8."""
+    for text in texts:
+        if type(text) is not str:
+            raise FileFormatError(f"{place}: a name that is not UTF-8")
 
 
 def _check_size(tensor: Tensor, place: str) -> None:
