@@ -398,7 +398,7 @@ def test_failed_step_changes_nothing() -> None:
         lambda x: dlc.ops.pad(x, 5),
         lambda x: x.sum(axis=1.5),
         lambda x: x.astype(None),
-        lambda x: x[np.array([1, 2])],
+        lambda x: x[np.array([1.5, 2.0])],
         lambda x: dlc.ops.attention(x[0, 0, 0, 0], x, x),
     ],
 )

@@ -74,7 +74,7 @@ from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.ops.convolution_ranks import conv1d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from dlc.ops.cross_entropy import cross_entropy, nll_loss
-from dlc.ops.cumulative import cumulative_prod, cumulative_sum, linear_recurrence
+from dlc.ops.cumulative import cumulative_prod, cumulative_sum, linear_recurrence, logcumsumexp
 from dlc.ops.definition import CATALOGUE, Kind, Op
 from dlc.ops.elementwise import astype, where
 from dlc.ops.fill import arange, full, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like
@@ -98,6 +98,7 @@ from dlc.ops.functions import (
 )
 from dlc.ops.gather import take, take_adjoint, take_along_axis
 from dlc.ops.index import concat, fold, pad, stack
+from dlc.ops.indexing import getitem
 from dlc.ops.leaves import SEED, STEP, TRAINING, constant, input, item, scalar
 from dlc.ops.logic import (
     bitwise_and,
@@ -133,7 +134,7 @@ from dlc.ops.random import bernoulli, counted_draws, normal, random_bits, unifor
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
 from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc
 from dlc.ops.scan import scan
-from dlc.ops.scattering import gather_nd, index_add, index_put, put, put_along_axis, scatter_nd
+from dlc.ops.scattering import gather_nd, index_add, index_put, index_update, put, put_along_axis, scatter_nd
 from dlc.ops.sorting import argsort, searchsorted, sort, topk
 from dlc.ops.tensor import Tensor
 from dlc.ops.trigonometry import acos, acosh, asin, asinh, atan, atan2, atanh, cosh, sinh, tan
@@ -141,7 +142,6 @@ from dlc.ops.view import (
     broadcast_to,
     expand_dims,
     flip,
-    getitem,
     matrix_transpose,
     permute_dims,
     reshape,

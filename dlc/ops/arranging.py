@@ -6,12 +6,15 @@ import builtins
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from dlc.dims import Dim, DimLike, dim
 from dlc.dtypes import FLOATING, dtype_name
 from dlc.errors import AttributeValueError, DTypeError, ShapeError, UnsupportedError
 from dlc.ops.definition import located
 from dlc.ops.elementwise import convert, where
 from dlc.ops.fill import arange, iota, size_of, zeros
+from dlc.ops.gather import take
 from dlc.ops.index import concat, pad
 from dlc.ops.leaves import scalar
 from dlc.ops.reduce import Axis, normalized_axes, one_axis
@@ -176,24 +179,39 @@ def tile(x: Any, repetitions: int | Sequence[int]) -> Tensor:
 
 
 @located
-def repeat(x: Any, repeats: int, axis: int | None = None) -> Tensor:
+def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
     """Each element `repeats` times in a row along `axis`, or of the flat tensor where that is None.
 
-    `repeats` is an int: numbers that differ by element would make the result's shape depend on data.
+    `repeats` is an int, or an array or sequence of one for each element of an axis of known size; a tensor of them
+    would make the result's shape depend on data.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.repeat([1.0, 2.0], 2)).tolist()
     [1.0, 1.0, 2.0, 2.0]
     """
     t = wrap(x)
-    n = _whole(repeats, "repeat", "the number of repeats")
+    if axis is None:
+        return repeat(reshape(t, (-1,)), repeats, 0)
+    at = one_axis(axis, t.ndim, "repeat")
+    if isinstance(repeats, (tuple, list, np.ndarray)) and np.ndim(repeats):
+        return take(t, _repeated(repeats, t, at), at)
+    n = _whole(repeats.item() if isinstance(repeats, (np.ndarray, np.generic)) else repeats, "repeat", "a number")
     if n < 0:
         raise AttributeValueError(f"repeat: the number of repeats {n} is negative")
-    if axis is None:
-        return repeat(reshape(t, (-1,)), n, 0)
-    at = one_axis(axis, t.ndim, "repeat")
     lead, size, tail = t.shape[:at], t.shape[at], t.shape[at + 1 :]
     return reshape(broadcast_to(expand_dims(t, at + 1), (*lead, size, n, *tail)), (*lead, size * n, *tail))
+
+
+def _repeated(repeats: Any, t: Tensor, axis: int) -> np.ndarray[Any, Any]:
+    """The place that each element of the result comes from."""
+    size = t.shape[axis]
+    times = [_whole(n.item() if isinstance(n, np.generic) else n, "repeat", "each number of repeats") for n in repeats]
+    if not isinstance(size, int) or len(times) not in (1, size) or builtins.any(n < 0 for n in times):
+        raise AttributeValueError(
+            f"repeat: {len(times)} numbers {times} of repeats are not one of at least 0 for each place of axis {axis} "
+            f"of {t.type}"
+        )
+    return np.repeat(np.arange(size), times)
 
 
 # ---------------------------------------------------------------- triangles and diagonals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,19 +12,20 @@ from dlc.dims import DimLike
 from dlc.dtypes import FLOATING, NUMERIC
 from dlc.errors import DTypeError, ShapeError
 from dlc.ir import TensorType
-from dlc.ops.definition import Array, Kind, Sample, arrays, define, nbytes
+from dlc.ops.definition import Array, Kind, Sample, arrays, define, located, nbytes
 from dlc.ops.elementwise import convert, promoted
 from dlc.ops.index import pad
+from dlc.ops.powers import logaddexp
 from dlc.ops.reduce import one_axis, widest
 from dlc.ops.tensor import Tensor, wrap
 from dlc.ops.view import slice_
 
 
-def shifted(t: Tensor, axis: int, reverse: bool, value: float) -> Tensor:
-    """`t` moved by one place along `axis` (towards the front where `reverse`), with `value` where a place is left."""
+def shifted(t: Tensor, axis: int, reverse: bool, value: float, by: int = 1) -> Tensor:
+    """`t` moved `by` places along `axis` (towards the front where `reverse`), with `value` where a place is left."""
     widths: list[tuple[DimLike, DimLike]] = [(0, 0)] * t.ndim
-    widths[axis] = (0, 1) if reverse else (1, 0)
-    starts = tuple(1 if reverse and a == axis else 0 for a in range(t.ndim))
+    widths[axis] = (0, by) if reverse else (by, 0)
+    starts = tuple(by if reverse and a == axis else 0 for a in range(t.ndim))
     return slice_(pad(t, widths, value=value), starts, t.shape)
 
 
@@ -129,6 +131,31 @@ def cumulative_prod(x: Any, axis: int = -1, reverse: bool = False, exclusive: bo
     at = one_axis(axis, t.ndim, "cumulative_prod")
     total = cumulative_prod.op(convert(t, widest(t.dtype)), axis=at, reverse=bool(reverse))
     return shifted(total, at, bool(reverse), 1.0) if exclusive else total
+
+
+@located
+def logcumsumexp(x: Any, axis: int = -1, reverse: bool = False) -> Tensor:
+    """The logarithm of the running sum of exp(x) along `axis`, from its end where `reverse`, without overflow.
+
+    Sums of two neighbours, then of four and so on (W. D. Hillis and G. L. Steele, 1986): the number of steps is the
+    logarithm of the axis's size, which is an int. Raises `ShapeError` where it is not.
+
+    >>> import dlc
+    >>> [f"{v:.4f}" for v in dlc.evaluate(dlc.logcumsumexp([-1000.0, 0.0, 0.0]))]
+    ['-1000.0000', '0.0000', '0.6931']
+    """
+    t = wrap(x)
+    if t.dtype not in FLOATING:
+        raise DTypeError(f"logcumsumexp takes floating-point tensors, not {t.type}; convert with .astype('float32')")
+    at = one_axis(axis, t.ndim, "logcumsumexp")
+    size = t.shape[at]
+    if not isinstance(size, int):
+        raise ShapeError(f"logcumsumexp: axis {at} of {t.type} has a size known only at a call; use dlc.scan")
+    distance = 1
+    while distance < size:
+        t = logaddexp(t, shifted(t, at, reverse, -math.inf, distance))
+        distance *= 2
+    return t
 
 
 # ---------------------------------------------------------------- linear recurrences

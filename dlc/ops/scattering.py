@@ -18,6 +18,7 @@ from dlc.ops.definition import Array, Kind, Sample, arrays, define, located, nby
 from dlc.ops.elementwise import convert, where
 from dlc.ops.fill import check_indices, full, iota, size_of
 from dlc.ops.gather import check_range, take, take_adjoint
+from dlc.ops.indexing import getitem
 from dlc.ops.leaves import scalar
 from dlc.ops.reduce import one_axis
 from dlc.ops.tensor import Tensor, wrap
@@ -187,6 +188,23 @@ def _scattered(t: Tensor, places: Tensor, values: Tensor, reduction: str, name: 
         added = take_adjoint(reshape(values, (count, width)), reshape(places, (count,)), 0, rows.shape[0])
         return t + reshape(added, t.shape)
     raise AttributeValueError(f"{name}: reduction={reduction!r} is unknown; use 'set' or 'add'")
+
+
+@located
+def index_update(x: Any, index: Any, values: Any, reduction: str = "set") -> Tensor:
+    """`x` with `values` at ``x[index]``, for any index that square brackets take: NumPy's ``x[index] = values``.
+
+    `values` broadcasts to the shape of ``x[index]``. `reduction` "set" has the last of equal places win, "add" adds all
+    to x's element, as ``np.add.at`` does.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.index_update(dlc.zeros((2, 3)), (slice(None), [0, -1]), [1.0, 2.0])).tolist()
+    [[1.0, 0.0, 2.0], [1.0, 0.0, 2.0]]
+    """
+    t = wrap(x)
+    places = getitem(reshape(iota((product(t.shape),)), t.shape), index)
+    v = convert(wrap(values), t.dtype)
+    return _scattered(t, places, broadcast_to(v, places.shape), reduction, "index_update")
 
 
 # ---------------------------------------------------------------- places of several coordinates

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
-from dlc.dims import Dim, DimLike, Shape, dim, product, shape_of
+from dlc.dims import DimLike, Shape, dim, product, shape_of
 from dlc.errors import AttributeValueError, ShapeError
 from dlc.ir import TensorType
 from dlc.ops.definition import Array, Emitter, Kind, Sample, arrays, define, located
@@ -277,79 +276,6 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     if any(isinstance(d, int) and d == 0 for d in t.shape):
         return t
     return slice_.op(t, starts=starts, sizes=t.shape, steps=tuple(-1 if a in axes else 1 for a in range(t.ndim)))
-
-
-@located
-def getitem(x: Tensor, index: Any) -> Tensor:
-    """Basic indexing: ints, slices, None and Ellipsis. A bound beyond a named dim is checked when the dim is bound.
-
-    >>> import dlc
-    >>> dlc.input("x", ("N", 8))[:, 1:-1, None]
-    <Tensor reshape f32[N,6,1]>
-    """
-    parts = list(index) if isinstance(index, tuple) else [index]
-    consumed = sum(p is not None and not isinstance(p, EllipsisType) for p in parts)
-    if consumed > x.ndim or sum(isinstance(p, EllipsisType) for p in parts) > 1:
-        raise AttributeValueError(f"indexing with {len(parts)} parts does not fit {x.type}")
-    at = next((i for i, p in enumerate(parts) if isinstance(p, EllipsisType)), len(parts))
-    parts[at : at + 1] = [slice(None)] * (x.ndim - consumed)
-    starts: list[DimLike] = []
-    sizes: list[DimLike] = []
-    steps: list[int] = []
-    shape: list[DimLike] = []
-    axis = 0
-    for part in parts:
-        if part is None:
-            shape.append(1)
-            continue
-        start, size, step, keep = _bounds(part, x.shape[axis], axis, x.type)
-        starts.append(start)
-        sizes.append(size)
-        steps.append(step)
-        if keep:
-            shape.append(size)
-        axis += 1
-    whole = all(s == 0 and t == 1 and n == d for s, t, n, d in zip(starts, steps, sizes, x.shape, strict=True))
-    picked = x if whole else slice_.op(x, starts=tuple(starts), sizes=tuple(sizes), steps=tuple(steps))
-    return reshape(picked, tuple(shape))
-
-
-def _bounds(part: Any, d: DimLike, axis: int, type: TensorType) -> tuple[DimLike, DimLike, int, bool]:
-    """(start, size, step, whether the axis stays) of one part of an index on an axis of size `d`."""
-    if isinstance(part, slice):
-        step = 1 if part.step is None else part.step
-        if not isinstance(step, int) or step == 0:
-            raise AttributeValueError(f"the step of a slice is an int other than 0, not {step!r}")
-        if isinstance(d, int) and all(v is None or isinstance(v, int) for v in (part.start, part.stop)):
-            picked = range(d)[part]
-            return (picked.start if len(picked) else 0), len(picked), step, True
-        first: DimLike = _from_end(part.start, d, 0 if step > 0 else d - 1)
-        stop: DimLike = _from_end(part.stop, d, d if step > 0 else -1)
-        size = -((first - stop) // step) if step > 0 else -((stop - first) // -step)
-        if isinstance(size, int) and size < 0:
-            size = 0
-        return first, size, step, True
-    if isinstance(part, bool) or not hasattr(part, "__index__"):
-        raise AttributeValueError(
-            f"index {part!r} on axis {axis} of {type}: use ints, slices, None or ...; for integer tensors use dlc.take"
-        )
-    try:
-        position = part.__index__()
-    except TypeError:  # an array that is no number
-        raise AttributeValueError(
-            f"index {part!r} on axis {axis} of {type}: use ints, slices, None or ...; for integer arrays use dlc.take"
-        ) from None
-    if isinstance(d, int) and not -d <= position < d:
-        raise AttributeValueError(f"index {position} is out of range for axis {axis} of {type}")
-    return (position if position >= 0 else d + position), 1, 1, False
-
-
-def _from_end(bound: Any, d: DimLike, default: DimLike) -> DimLike:
-    if bound is None:
-        return default
-    if isinstance(bound, Dim):
-        return bound
-    return bound if bound >= 0 else d + bound
 
 
 # ---------------------------------------------------------------- windows
