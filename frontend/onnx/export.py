@@ -250,4 +250,4 @@ def _write_external(path: str, location: str, model: onnx.ModelProto, weights: d
         gap = -array.nbytes % _ALIGNMENT
         chunks += [array, bytes(gap)]
         offset += array.nbytes + gap
-    write_atomically(path, (c if isinstance(c, bytes) else memoryview(_little(c)).cast("B") for c in chunks))
+    write_atomically(path, (c if isinstance(c, bytes) else _little(c).reshape(-1).view(np.uint8).data for c in chunks))
