@@ -8,6 +8,7 @@ import pytest
 
 import dlc
 from dlc import nn, ops
+from dlc.errors import ShapeError
 
 RNG = np.random.default_rng(0)
 
@@ -61,3 +62,32 @@ def test_transposed_convolutions(rank: int, channels: int | None) -> None:
     layer = getattr(nn, f"ConvTranspose{rank}d")(channels, 6, 3, 2, 1, 1, groups=2)
     compare(layer, function, {"weight": (4, 3, *(3,) * rank), "bias": (6,)}, sample(2, 4, *LENGTHS[rank]))
     assert "output_padding=1" in repr(layer)
+
+
+POOLS: dict[str, tuple[tuple[Any, ...], Callable[[Any], Any]]] = {
+    "MaxPool": ((3, 2, 1, 1, False, True), lambda x: ops.max_pool(x, 3, 2, 1, ceil_mode=True)),
+    "AvgPool": ((3, 2, 1, True, False), lambda x: ops.avg_pool(x, 3, 2, 1, count_include_pad=False, ceil_mode=True)),
+    "LPPool": ((2.0, 2), lambda x: ops.lp_pool(x, 2.0, 2)),
+    "AdaptiveAvgPool": ((3,), lambda x: ops.adaptive_avg_pool(x, 3)),
+    "AdaptiveMaxPool": ((2,), lambda x: ops.adaptive_max_pool(x, 2)),
+}
+
+
+@pytest.mark.parametrize("rank", LENGTHS)
+@pytest.mark.parametrize("name", POOLS)
+def test_pools(name: str, rank: int) -> None:
+    arguments, function = POOLS[name]
+    layer = getattr(nn, f"{name}{rank}d")(*arguments)
+    compare(layer, function, {}, sample(2, 3, *LENGTHS[rank]))
+    with pytest.raises(ShapeError, match=f"{name}{rank}d"):
+        layer(sample(2, *LENGTHS[rank]))
+
+
+@pytest.mark.parametrize("rank", LENGTHS)
+def test_unpooling_layers(rank: int) -> None:
+    pool, back = getattr(nn, f"MaxPool{rank}d")(2, return_indices=True), getattr(nn, f"MaxUnpool{rank}d")(2)
+    x = sample(2, 3, *LENGTHS[rank])
+    y, at = pool(x)
+    wide, all_of_it = dlc.evaluate(back(y, at, LENGTHS[rank]), back(y, at, x.shape))
+    np.testing.assert_array_equal(wide, all_of_it)
+    assert wide.shape == x.shape and set(wide[wide != 0].tolist()) == set(dlc.evaluate(y).ravel().tolist())

@@ -95,7 +95,7 @@ A = np.zeros((2, 4, 6), np.float32)
 
 @pytest.mark.parametrize("call", [
     lambda: dlc.max_pool(A, 0), lambda: dlc.max_pool(A, (2, 2)), lambda: dlc.max_pool(A, 7),
-    lambda: dlc.max_pool(A, 3, 1, 2), lambda: dlc.max_pool(A[0], 2), lambda: dlc.avg_pool(A.astype(int), 2),
+    lambda: dlc.max_pool(A, 3, 1, 3), lambda: dlc.max_pool(A[0], 2), lambda: dlc.avg_pool(A.astype(int), 2),
     lambda: dlc.lp_pool(A, 0, 2),
     lambda: dlc.adaptive_avg_pool(A, 0), lambda: dlc.adaptive_max_pool(dlc.input("x", (2, 3, "N")), 2),
     lambda: dlc.group_norm(A, 3), lambda: dlc.group_norm(A, 0), lambda: dlc.instance_norm(A[0]),

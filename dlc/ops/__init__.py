@@ -55,13 +55,11 @@ from dlc.ops.arranging import (
 )
 from dlc.ops.composed import (
     attention,
-    avg_pool2d,
     dropout,
     gelu,
     layer_norm,
     log_softmax,
     logsumexp,
-    max_pool2d,
     mean,
     silu,
     softmax,
@@ -123,10 +121,13 @@ from dlc.ops.pooling import (
     adaptive_avg_pool,
     adaptive_max_pool,
     avg_pool,
+    avg_pool2d,
     global_avg_pool,
     global_max_pool,
     lp_pool,
     max_pool,
+    max_pool2d,
+    max_unpool,
 )
 from dlc.ops.powers import exp2, hypot, log2, log10, logaddexp, reciprocal
 from dlc.ops.products import einsum, outer, tensordot, vecdot

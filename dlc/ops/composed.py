@@ -1,4 +1,4 @@
-"""Functions composed of ops, which fusion makes fast: softmax and its kin, activations, norms, pooling, attention."""
+"""Functions composed of ops, which fusion makes fast: softmax and its kin, activations, norms, attention."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arithmetic import abs as abs_
 from dlc.ops.arithmetic import maximum
 from dlc.ops.contract import matmul
-from dlc.ops.convolution import pads_of, pair
 from dlc.ops.definition import located
 from dlc.ops.elementwise import where
 from dlc.ops.fill import iota, size_of
 from dlc.ops.functions import erf, exp, isfinite, log, log1p, sigmoid, sqrt, tanh
-from dlc.ops.index import pad
 from dlc.ops.leaves import TRAINING, scalar
 from dlc.ops.logic import equal
 from dlc.ops.random import bernoulli
@@ -25,7 +23,7 @@ from dlc.ops.reduce import Axis, normalized_axes, one_axis, without
 from dlc.ops.reduce import max as max_
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.tensor import Tensor, wrap
-from dlc.ops.view import matrix_transpose, reshape, stop_gradient, windows
+from dlc.ops.view import matrix_transpose, reshape, stop_gradient
 
 
 def _floating(x: Any, name: str) -> Tensor:
@@ -234,57 +232,6 @@ def dropout(x: Any, p: float = 0.5, *, site: int | str | None = None) -> Tensor:
         return where(TRAINING, zero, t)
     kept = bernoulli(scalar(1.0 - p, t.dtype), t.shape, site=site)
     return where(TRAINING, where(kept, t * (1.0 / (1.0 - p)), zero), t)
-
-
-# ---------------------------------------------------------------- pooling
-
-
-def _pooled_windows(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, fill: Any, name: str) -> Tensor:
-    """The windows [N, C, OH, OW, KH, KW] of images that are padded with `fill`."""
-    t = wrap(x)
-    if t.ndim != 4:
-        raise ShapeError(f"{name} takes images [N, C, H, W], not {t.type}; add an axis with dlc.expand_dims")
-    sizes = pair(kernel, f"{name}: the kernel")
-    strides = sizes if stride is None else pair(stride, f"{name}: the stride")
-    gaps = pair(dilation, f"{name}: the dilation")
-    rows, columns = pads_of(padding, t.shape[2:], sizes, strides, gaps)
-    for pads, size, gap in zip((rows, columns), sizes, gaps, strict=True):
-        if fill and max(pads) > gap * (size - 1):
-            raise AttributeValueError(
-                f"{name}: with padding {max(pads)} a window of {size} holds nothing but padding; "
-                f"pad by at most {gap * (size - 1)}"
-            )
-    padded = pad(t, [(0, 0), (0, 0), rows, columns], value=fill)
-    return windows(padded, (2, 3), sizes, strides, gaps)
-
-
-@located
-def max_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Tensor:
-    """The maximum over windows of images x[N, C, H, W]; gives [N, C, OH, OW].
-
-    OH = (H + padding - dilation*(KH-1) - 1) // stride + 1. `stride` is the kernel's size unless given; padding is as in
-    `conv2d`, and never the maximum. The cotangent is shared equally among ties.
-
-    >>> import dlc
-    >>> dlc.max_pool2d(dlc.input("x", ("N", 6, 28, 28)), 2)
-    <Tensor max f32[N,6,14,14]>
-    """
-    t = _floating(x, "max_pool2d")
-    return max_(_pooled_windows(t, kernel, stride, padding, dilation, -math.inf, "max_pool2d"), axis=(4, 5))
-
-
-@located
-def avg_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Any = 0) -> Tensor:
-    """The mean over windows of images x[N, C, H, W]; padding counts as zeros, also in the number divided by.
-
-    Shapes and attributes are those of `max_pool2d`.
-
-    >>> import dlc
-    >>> dlc.evaluate(dlc.avg_pool2d([[[[1.0, 2.0], [3.0, 6.0]]]], 2)).item()
-    3.0
-    """
-    t = _floating(x, "avg_pool2d")
-    return mean(_pooled_windows(t, kernel, stride, padding, 1, 0.0, "avg_pool2d"), axis=(4, 5))
 
 
 # ---------------------------------------------------------------- attention
