@@ -40,11 +40,12 @@ _NAMES = {
     "dlc.compiler": ("Program", "compile", "evaluate"),
     "dlc.ir": ("Graph",),
     "dlc.ops": ("Tensor",),
-    "dlc.frontend.building": ("grad", "graph", "parameter", "trace"),
+    "dlc.frontend.building": ("grad", "graph", "parameter", "trace", "value_and_grad"),
     "dlc.frontend.step": ("train_step",),
     "dlc.frontend.summary": ("summary",),
     "dlc.frontend.trainer": ("Trainer",),
     "dlc.frontend.weights": ("load", "save"),
+    "dlc.passes.derivatives": ("hessian", "hvp", "jacobian", "jvp", "vjp"),
     "dlc.graph_json": ("graph_from_json", "graph_to_json"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -12,7 +12,7 @@ from dlc.ops.random import counted_draws
 from dlc.ops.tensor import Tensor, collect_origins, wrap
 from dlc.provenance import here
 
-__all__ = ["grad", "graph", "parameter", "tensors_in", "trace"]
+__all__ = ["grad", "graph", "parameter", "tensors_in", "trace", "value_and_grad"]
 
 
 def graph(inputs: Any, outputs: Any, updates: Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None = None) -> Graph:
@@ -71,6 +71,18 @@ def grad(y: Any, xs: Any, cotangents: Any = None) -> Any:
     outputs = [wrap(t) for t in (y if several else [y])]
     found = gradients(outputs, [wrap(x) for x in ([xs] if one else xs)], seeds)
     return found[0] if one else found
+
+
+def value_and_grad(y: Any, xs: Any) -> tuple[Tensor, Any]:
+    """The 0-d `y` and its gradients with respect to `xs`, as `grad` gives them.
+
+    >>> import dlc
+    >>> x = dlc.constant(3.0)
+    >>> [v.item() for v in dlc.evaluate(*value_and_grad(x * x, x))]
+    [9.0, 6.0]
+    """
+    value = wrap(y)
+    return value, grad(value, xs)
 
 
 def trace(model: Callable[..., Any], *inputs: Any, **named: Any) -> Graph:
