@@ -52,6 +52,7 @@ from dlc.frontend.nn.pooling import (
     MaxUnpool3d,
 )
 from dlc.frontend.nn.recurrent import LSTM
+from dlc.frontend.nn.resizing import Upsample
 from dlc.frontend.parameter import Buffer, Parameter
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "Upsample",
     "functional",
     "initialisers",
 ]

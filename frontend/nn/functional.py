@@ -20,6 +20,7 @@ from dlc.frontend.metric_losses import contrastive as contrastive_loss
 from dlc.frontend.metric_losses import cosine_embedding as cosine_embedding_loss
 from dlc.frontend.metric_losses import margin_ranking as margin_ranking_loss
 from dlc.frontend.metric_losses import triplet_margin as triplet_margin_loss
+from dlc.frontend.nn.resizing import interpolate
 from dlc.ops import (
     attention,
     avg_pool2d,
@@ -92,6 +93,7 @@ __all__ = [
     "hardtanh",
     "hinge_loss",
     "huber_loss",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",

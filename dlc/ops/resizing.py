@@ -1,0 +1,158 @@
+"""Images resized by nearest, linear or cubic interpolation, one trailing axis after the other.
+
+Where each new element lies among the old ones is worked out while the graph is built; so an axis has a known size, or
+is repeated as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlc.dims import DimLike
+from dlc.dtypes import FLOATING
+from dlc.errors import AttributeValueError, DTypeError, ShapeError
+from dlc.ops.arranging import repeat
+from dlc.ops.definition import Array, located
+from dlc.ops.fill import along
+from dlc.ops.gather import take
+from dlc.ops.leaves import constant
+from dlc.ops.tensor import Tensor, wrap
+
+
+def _symmetric(i: Array, d: int, n: int, scale: float) -> Array:
+    return d / 2 * (1 - n / (scale * d)) + (i + 0.5) / scale - 0.5
+
+
+# the place among d old elements of each of n new ones; without a scale of its own it is n / d
+COORDINATES: dict[str, Callable[[Array, int, int, float | None], Array]] = {
+    "half_pixel": lambda i, d, n, s: ((i + 0.5) * d / n if s is None else (i + 0.5) / s) - 0.5,
+    "pytorch_half_pixel": lambda i, d, n, s: COORDINATES["half_pixel"](i, d, n, s) if n > 1 else i * 0.0,
+    "half_pixel_symmetric": lambda i, d, n, s: _symmetric(i, d, n, n / d if s is None else s),
+    "align_corners": lambda i, d, n, s: i * (d - 1) / (n - 1) if n > 1 else i * 0.0,
+    "asymmetric": lambda i, d, n, s: i * d / n if s is None else i / s,
+}
+ROUNDING: dict[str, Callable[[Array], Array]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda c: np.ceil(c - 0.5),
+    "round_prefer_ceil": lambda c: np.floor(c + 0.5),
+}
+MODES = ("nearest", "linear", "cubic")
+
+
+@located
+def resize(
+    x: Any,
+    size: int | Sequence[int] | None = None,
+    scale: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    coordinates: str = "half_pixel",
+    rounding: str = "round_prefer_floor",
+    cubic: float = -0.75,
+) -> Tensor:
+    """x[N, C, ...] with its trailing axes resized: to `size`, or to floor(d * scale).
+
+    `mode` is "nearest", "linear" (over all axes, so bilinear for images) or "cubic", with Keys' coefficient `cubic`.
+    `coordinates` says where the new element i of n lies among d old ones: "half_pixel" (i + 1/2) d / n - 1/2,
+    "align_corners" i (d - 1) / (n - 1), "asymmetric" i d / n, or "pytorch_half_pixel" or "half_pixel_symmetric", as
+    ONNX defines them. A given scale takes the place of n / d. Beyond the ends the end elements go on. `rounding` of
+    "nearest" is "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil". There is no filter against aliasing. An
+    axis of named size can be made larger by a whole number with "nearest". R. G. Keys, "Cubic convolution
+    interpolation", 1981.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.resize([[[1.0, 3.0]]], 4, mode="linear")).tolist()
+    [[[1.0, 1.5, 2.5, 3.0]]]
+    >>> dlc.resize(dlc.input("x", ("N", 3, "H", "W")), scale=2).shape
+    (N, 3, 2*H, 2*W)
+    """
+    t = wrap(x)
+    if t.ndim < 3:
+        raise ShapeError(f"resize takes [N, C, ...] with axes to resize, not {t.type}")
+    for what, value, known in (("mode", mode, MODES), ("coordinates", coordinates, COORDINATES),
+                               ("rounding", rounding, ROUNDING)):  # fmt: skip
+        if value not in known:
+            raise AttributeValueError(f"resize: {what}={value!r} is unknown; use one of {', '.join(map(repr, known))}")
+    if mode != "nearest" and t.dtype not in FLOATING:
+        raise DTypeError(f"resize: {mode} interpolation takes floating-point tensors, not {t.type}")
+    if (size is None) == (scale is None):
+        raise AttributeValueError("resize takes either a size or a scale")
+    rank = t.ndim - 2
+    sizes, scales = _each(size, rank, int, "size"), _each(scale, rank, (int, float), "scale")
+    for axis, (n, s) in enumerate(zip(sizes, scales, strict=True), start=2):
+        t = _along(t, axis, n, s, mode, coordinates, rounding, cubic)
+    return t
+
+
+def _each(value: Any, rank: int, kind: Any, what: str) -> list[Any]:
+    """A number above 0 for each axis, or None."""
+    if value is None:
+        return [None] * rank
+    values = list(value) if isinstance(value, (tuple, list)) else [value] * rank
+    fits = (isinstance(v, kind) and not isinstance(v, bool) and 0 < v < math.inf for v in values)
+    if len(values) != rank or not all(fits):
+        raise AttributeValueError(f"resize: {what} is a number above 0, or one for each of {rank} axes, not {value!r}")
+    return values
+
+
+def _along(
+    t: Tensor, axis: int, size: int | None, scale: float | None, mode: str, coordinates: str, rounding: str, a: float
+) -> Tensor:
+    d: DimLike = t.shape[axis]
+    if not isinstance(d, int):
+        times = 0 if scale is None or scale != int(scale) else int(scale)
+        example = _taps(8, 8 * times, scale, mode, coordinates, rounding, a) if times else []
+        if mode == "nearest" and times and (example[0][0] == np.arange(8 * times) // times).all():
+            return repeat(t, times, axis)
+        raise ShapeError(
+            f"resize: axis {axis} of {t.type} has a size that is not known before a call; that goes with "
+            "mode='nearest' and a whole scale only"
+        )
+    n = size if size is not None else math.floor(d * scale)  # type: ignore[operator]
+    if d < 1 or n < 1:
+        raise ShapeError(f"resize: axis {axis} of {t.type} cannot be made {n} long")
+    taps = _taps(d, n, scale, mode, coordinates, rounding, a)
+    if mode == "nearest":
+        (places, _), times = taps[0], max(n // d, 1)
+        if n == d * times and (places == np.arange(n) // times).all():
+            return repeat(t, times, axis) if times > 1 else t
+        return take(t, places, axis)
+    if n == d and all(((places == np.arange(n)) | (w == 0)).all() for places, w in taps):
+        return t
+    parts = [take(t, places, axis) * along(constant(w, t.dtype), axis, t.ndim) for places, w in taps if w.any()]
+    return sum(parts[1:], start=parts[0])
+
+
+def _taps(
+    d: int, n: int, scale: float | None, mode: str, coordinates: str, rounding: str, a: float
+) -> list[tuple[Array, Array]]:
+    """The old elements, and their weights, that each of `n` new ones is the sum of."""
+    at = COORDINATES[coordinates](np.arange(n, dtype=np.float64), d, n, scale)
+    if mode == "nearest":
+        return [(_within(ROUNDING[rounding](at), d), np.ones(n))]
+    if mode == "linear":
+        at = np.clip(at, 0, d - 1)
+    first = np.floor(at)
+    t = at - first
+    if mode == "linear":
+        return [(_within(first, d), 1 - t), (_within(first + 1, d), t)]
+    weights = [_far(1 + t, a), _near(t, a), _near(1 - t, a), _far(2 - t, a)]
+    return [(_within(first + k - 1, d), w) for k, w in enumerate(weights)]
+
+
+def _near(t: Array, a: float) -> Array:
+    """Keys' weight of an element within 1 of the place."""
+    return ((a + 2) * t - (a + 3)) * t * t + 1
+
+
+def _far(t: Array, a: float) -> Array:
+    """Keys' weight of an element between 1 and 2 off."""
+    return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+
+
+def _within(places: Array, d: int) -> Array:
+    return np.clip(places, 0, d - 1).astype(np.int64)

@@ -1,0 +1,89 @@
+"""Images made larger or smaller, with torch's names for the ways to do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dlc.errors import AttributeValueError, ShapeError
+from dlc.frontend.nn.module import Module
+from dlc.ops import adaptive_avg_pool, resize
+from dlc.ops.tensor import Tensor, wrap
+from dlc.provenance import here
+
+# torch's mode: the axes it is for, and how `resize` is asked for it
+_MODES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "nearest": ((1, 2, 3), {"mode": "nearest", "coordinates": "asymmetric", "rounding": "floor"}),
+    "nearest-exact": ((1, 2, 3), {"mode": "nearest", "rounding": "round_prefer_ceil"}),
+    "linear": ((1,), {"mode": "linear"}),
+    "bilinear": ((2,), {"mode": "linear"}),
+    "trilinear": ((3,), {"mode": "linear"}),
+    "bicubic": ((2,), {"mode": "cubic"}),
+    "area": ((1, 2, 3), {}),
+}
+
+
+def interpolate(
+    x: Any,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """x [N, C, ...] with its trailing axes resized to `size`, or to floor(d * scale_factor), as torch does it.
+
+    `mode` is "nearest", "nearest-exact", "linear" (3 axes), "bilinear" (4), "trilinear" (5), "bicubic" (4) or "area",
+    the mean over adaptive windows. With `align_corners` the first and last elements stay the first and last.
+
+    >>> import dlc
+    >>> dlc.evaluate(interpolate([[[1.0, 3.0]]], 4, mode="linear", align_corners=False)).tolist()
+    [[[1.0, 1.5, 2.5, 3.0]]]
+    """
+    t = wrap(x)
+    if mode not in _MODES:
+        known = ", ".join(map(repr, _MODES))
+        raise AttributeValueError(f"interpolate: mode={mode!r} is unknown; use one of {known}", where=here())
+    ranks, how = _MODES[mode]
+    if t.ndim - 2 not in ranks:
+        axes = " or ".join(str(r + 2) for r in ranks)
+        raise ShapeError(f"interpolate: mode {mode!r} takes {axes} axes, not {t.type}", where=here())
+    if align_corners:
+        if how.get("mode") not in ("linear", "cubic"):
+            raise AttributeValueError(f"interpolate: align_corners does not go with mode={mode!r}", where=here())
+        how = {**how, "coordinates": "align_corners"}
+    if mode == "area" and size is not None and scale_factor is None:
+        return adaptive_avg_pool(t, size)
+    if mode == "area":
+        raise AttributeValueError("interpolate: mode='area' takes a size", where=here())
+    return resize(t, size, scale_factor, **how)
+
+
+class Upsample(Module):
+    """x [N, C, ...] resized to `size`, or by `scale_factor`; see `nn.functional.interpolate`.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.Upsample(scale_factor=2)(dlc.input("x", ("N", 3, "H", "W"))).shape
+    (N, 3, 2*H, 2*W)
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        scale_factor: float | Sequence[float] | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+    ) -> None:
+        self.size = size
+        self.scale_factor = scale_factor
+        self.mode = mode
+        self.align_corners = align_corners
+
+    def forward(self, x: Any) -> Tensor:
+        """x [N, C, ...] -> [N, C, ...']."""
+        return interpolate(x, self.size, self.scale_factor, self.mode, self.align_corners)
+
+    def describe(self) -> str:
+        """The size and mode."""
+        by = f"size={self.size}" if self.size is not None else f"scale_factor={self.scale_factor}"
+        return f"{by}, mode={self.mode!r}"
