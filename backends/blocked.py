@@ -9,14 +9,18 @@ A task copies the columns of its block into panels as wide as a tile, in the ord
 by strip, as high as a tile, the rows. So tiles read nothing but neighbouring memory, and operands may be any
 expressions: transposed, broadcast or computed. What follows from a strip is stored right after its last multiplication.
 
-What lies where, in float32 with AVX-512: a strip of 12 rows (24 KB) stays in the first cache while the panels of the
+What lies where, in float32 with AVX-512: a strip of 12 rows (12 KB) stays in the first cache while the panels of the
 block (`BREADTH` x `BLOCK`: 512 KB) pass by from the second; they are reused by all strips, of `HEIGHT` rows together.
 Totals wait beside them (at most 540 KB) where the sum has several blocks. Copying a line costs about 7 cycles, so
 packing takes 14 / rows + 14 / columns of the time of multiplying; memory that comes from farther is asked for in time,
-while the strip before is multiplied.
+while the strip before is multiplied. Rows of an operand that runs along them lie whole pages apart, step by step, and
+share few places of the caches: a line is read once, for all strips that it crosses.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from dlc.backends import packing
 from dlc.backends.contractions import clear, dot_products
@@ -26,10 +30,12 @@ from dlc.backends.tiling import tile_shape
 from dlc.dims import DimLike
 from dlc.dtypes import itemsize
 
-BLOCK = 512  # terms of a sum that are added up before they join the total; part of the numbers' definition
-BREADTH = 1024  # bytes of a row of a block, at most
-HEIGHT = 528  # rows of a block, at most; 512 in whole strips of any height
+BLOCK = 256  # terms of a sum that are added up before they join the total; part of the numbers' definition
+WHOLE = 512  # so few terms are one block
+BREADTH = 2048  # bytes of a row of a block, at most
+HEIGHT = 264  # rows of a block, at most
 FLAT = 96  # the same where there is but one block of columns
+GROUP = 4  # strips that are packed together where whole lines of memory run across them
 FEW = 4  # rows or terms that are not worth copying operands
 SHARED = 128  # columns that are worth two tasks
 
@@ -61,10 +67,11 @@ def _row_by_row(p: Product, rows: Bounds, columns: Bounds, breadth: int) -> None
     k, dtype, terms = p.k, p.heavy.dtype, p.k.dim(p.terms)
     total, part = k.local(dtype, breadth), k.local(dtype, breadth)
     left, width = columns[0], k.let(f"{columns[1]} - {columns[0]}")
+    blocks = _blocks(p)
     with k.loop(rows[1], rows[0]) as row:
         clear(k, total, dtype, "1", breadth, width)
-        with k.loop(terms, step=str(BLOCK)) as begin:
-            steps = (begin, k.let(f"lesser({begin} + {BLOCK}, {terms})"))
+        with k.loop(blocks) as block:
+            steps = k.let(f"{block} * {terms} // {blocks}"), k.let(f"({block} + 1) * {terms} // {blocks}")
             if p.dense(COLUMNS):
                 clear(k, part, dtype, "1", breadth, width)
                 with k.loop(steps[1], steps[0]) as s:
@@ -76,7 +83,7 @@ def _row_by_row(p: Product, rows: Bounds, columns: Bounds, breadth: int) -> None
                 with k.loop(width) as j:
                     column = k.let(f"{left} + {j}")
                     ((dot,),) = dot_products(
-                        k, dtype, 1, 1, steps, p.terms,
+                        k, dtype, 1, 1, steps, p.terms if blocks == "1" else None,
                         lambda _, s: p.element(ROWS, row, s), lambda _, s: p.element(COLUMNS, column, s),
                     )  # fmt: skip
                     k.line(f"{part}[{j}] = {dot}")
@@ -84,6 +91,14 @@ def _row_by_row(p: Product, rows: Bounds, columns: Bounds, breadth: int) -> None
                 k.line(f"{total}[{j}] = {total}[{j}] + {part}[{j}]")
         with k.loop(width, independent=True) as j:
             p.finish(row, k.let(f"{left} + {j}"), f"{total}[{j}]")
+
+
+def _blocks(p: Product) -> str:
+    """How many blocks the sum is made of; a sum of nothing is one, which is stored, too."""
+    k, count = p.k, ceiling(p.terms, BLOCK)
+    if isinstance(p.terms, int):
+        return "1" if p.terms <= WHOLE else k.dim(count)
+    return k.let(f"select({k.dim(p.terms)} > {WHOLE}, {k.dim(count)}, 1)")
 
 
 def ceiling(count: DimLike, size: int) -> DimLike:
@@ -94,6 +109,15 @@ def ceiling(count: DimLike, size: int) -> DimLike:
 def multiple(d: DimLike, size: int) -> bool:
     """Whether a dim is known to be a multiple of `size`."""
     return isinstance(d, int) and d % size == 0
+
+
+class Strip(NamedTuple):
+    """A strip of rows, packed: element (r, s) at `start + r * row + s * step` of an array."""
+
+    array: str
+    start: str
+    row: int
+    step: int
 
 
 class Block:
@@ -110,8 +134,9 @@ class Block:
         self.across = ceiling(self.panels, most)
         height = FLAT if self.across == 1 else HEIGHT
         self.down = ceiling(self.strips, height // self.tile.rows)
-        self.single = isinstance(p.terms, int) and p.terms <= BLOCK
-        depth = min(p.terms, BLOCK) if isinstance(p.terms, int) else BLOCK
+        known = p.terms if isinstance(p.terms, int) else None
+        self.single = known is not None and known <= WHOLE
+        depth = WHOLE if known is None else known if known <= WHOLE else BLOCK
         self.depth = -(-depth // self.tile.lanes) * self.tile.lanes  # of a block of the sum, at most
         self.breadth = most * self.tile.width
         self.height = 1 if self.single else height // self.tile.rows  # strips of totals
@@ -140,24 +165,21 @@ class Block:
         terms = k.dim(p.terms)
         if self.single:
             self._pack_columns("0", terms)
-            with k.loop(strips[1], strips[0]) as strip:
-                top = k.let(f"{strip} * {tile.rows}")
-                self._multiply(top, "0", "0", terms, "if True:")
+            for top, packed in self._packed_strips(strips, "0", terms):
+                self._multiply(top, packed, "0", "0", terms, "if True:")
                 self._finish(top, "0")
             return
         with k.loop(k.let(f"({strips[1]} - {strips[0]}) * {tile.rows * self.breadth}"), independent=True) as i:
             k.line(f"{self.total}[{i}] = {literal(0, self.dtype)}")
-        blocks = k.dim(ceiling(p.terms, BLOCK))
-        blocks = k.let(f"select({blocks} > 0, {blocks}, 1)")  # a sum of nothing is stored, too
+        blocks = _blocks(p)
         with k.loop(blocks) as b:
             begin, end = k.let(f"{b} * {terms} // {blocks}"), k.let(f"({b} + 1) * {terms} // {blocks}")
             steps = k.let(f"{end} - {begin}")
             self._pack_columns(begin, steps)
             whole = f"if {end} == {terms}:"
-            with k.loop(strips[1], strips[0]) as strip:
-                top = k.let(f"{strip} * {tile.rows}")
-                at = k.let(f"({strip} - {strips[0]}) * {tile.rows * self.breadth}")
-                self._multiply(top, at, begin, steps, whole)
+            for top, packed in self._packed_strips(strips, begin, steps):
+                at = k.let(f"({top} - {strips[0]} * {tile.rows}) * {self.breadth}")
+                self._multiply(top, packed, at, begin, steps, whole)
                 with k.block(whole, guard=True):
                     self._finish(top, at)
 
@@ -172,47 +194,68 @@ class Block:
         panels = packing.Panels(self.count, tile.width, tile.lanes, self.panel, tile.width)
         make(k, self.dtype, self.packed, panels, self.width, multiple(p.extent(COLUMNS), tile.width), steps, load)
 
-    def _multiply(self, top: str, at: str, begin: str, steps: str, whole: str) -> None:
-        """Pack a strip of rows, and add its products with all panels to the totals at `at`.
+    def _packed_strips(self, strips: Bounds, begin: str, steps: str) -> Iterator[tuple[str, Strip]]:
+        """A loop over strips: the first row of each, and where it lies packed.
 
-        `whole` is the head of what is done when the sums are whole.
+        Where the operand runs along its rows, several strips are packed at a time: whole lines of memory, once.
         """
         p, k, tile = self.p, self.k, self.tile
         rows = k.dim(p.extent(ROWS))
+        if not p.dense(ROWS):
+            pitch = self.depth + tile.lanes
+            array = k.local(self.dtype, tile.rows * pitch)
+            with k.loop(strips[1], strips[0]) as strip:
+                top = k.let(f"{strip} * {tile.rows}")
+                final = k.let(f"{rows} - 1 - {top}")
 
-        def load(r: str, s: str) -> str:
-            return p.element(ROWS, k.let(f"{top} + {r}"), k.let(f"{begin} + {s}"))
+                def load_row(r: str, s: str) -> str:
+                    return p.element(ROWS, k.let(f"{top} + {k.let(f'lesser({r}, {final})')}"), k.let(f"{begin} + {s}"))
 
-        if p.dense(ROWS):  # whole vectors are copied, though a strip may be a little less
-            half = max(1, tile.lanes // 2)
-            row, step, width = 1, tile.rows, -(-tile.rows // half) * half
-            strip = k.local(self.dtype, step * self.depth + half)
-            height, panels = k.let(f"lesser({width}, {rows} - {top})"), packing.Panels("1", width, tile.lanes, 0, step)
-            packing.by_steps(k, self.dtype, strip, panels, height, False, steps, load)
-        else:
-            row, step = self.depth + tile.lanes, 1
-            strip = k.local(self.dtype, tile.rows * row)
-            final = k.let(f"{rows} - 1 - {top}")
-            packing.by_rows(k, strip, str(tile.rows), row, steps, lambda r, s: load(k.let(f"lesser({r}, {final})"), s))
+                packing.by_rows(k, array, str(tile.rows), pitch, steps, load_row)
+                yield top, Strip(array, "0", pitch, 1)
+            return
+        group = 1 if isinstance(self.strips, int) and self.strips == 1 else GROUP
+        half = max(1, tile.lanes // 2)
+        width = -(-tile.rows // half) * half  # whole vectors are copied, though a strip may be a little less
+        size = -(-(tile.rows * self.depth + half) // tile.lanes) * tile.lanes
+        array = k.local(self.dtype, group * size)
+        with k.loop(strips[1], strips[0], str(group)) as first:
+            base = k.let(f"{first} * {tile.rows}")
+
+            def load(r: str, s: str) -> str:
+                return p.element(ROWS, k.let(f"{base} + {r}"), k.let(f"{begin} + {s}"))
+
+            number = k.let(f"lesser({group}, {strips[1]} - {first})")
+            panels = packing.Panels(number, width, tile.lanes, size, tile.rows)
+            packing.by_steps(k, self.dtype, array, panels, k.let(f"{rows} - {base}"), False, steps, load)
+            with k.loop(number) as member:
+                top = k.let(f"{base} + {member} * {tile.rows}")
+                yield top, Strip(array, k.let(f"{member} * {size}"), 1, tile.rows)
+
+    def _multiply(self, top: str, strip: Strip, at: str, begin: str, steps: str, whole: str) -> None:
+        """Add the products of a packed strip with all panels to the totals at `at`.
+
+        `whole` is the head of what is done when the sums are whole.
+        """
+        k, tile = self.k, self.tile
         with k.loop(self.count) as panel:
             self._look_ahead(top, begin, steps, panel, whole)
             base, place = k.let(f"{panel} * {self.panel}"), k.let(f"{at} + {panel} * {tile.width}")
             shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+            rows = f"{strip.array}, {strip.start}, {strip.row}, {strip.step}"
             into = f"{self.total}, {place}, {self.breadth}, {int(self.single)}"
-            packed = f"{self.packed}, {base}, {tile.width}"
-            k.line(f"multiply({shape}, {strip}, 0, {row}, {step}, {packed}, {steps}, {into})")
+            k.line(f"multiply({shape}, {rows}, {self.packed}, {base}, {tile.width}, {steps}, {into})")
 
     def _look_ahead(self, top: str, begin: str, steps: str, panel: str, whole: str) -> None:
-        """Ask for what is needed next: with each panel a part of the following strip, and what will be stored."""
+        """Ask for what is needed next: with each panel a part of the following strip, and what will be stored.
+
+        Not for strips that are packed together: lines whole pages apart would drive each other out of the cache.
+        """
         p, k, tile = self.p, self.k, self.tile
         final = k.let(f"{k.dim(p.extent(ROWS))} - 1")
-        following = k.let(f"{panel} + 1")
-        first, stop = k.let(f"{panel} * {steps} // {self.count}"), k.let(f"{following} * {steps} // {self.count}")
-        if p.dense(ROWS):
-            row = k.let(f"lesser({top} + {2 * tile.rows - 1}, {final})")
-            with k.loop(stop, first) as s:
-                p.fetch(ROWS, row, k.let(f"{begin} + {s}"))
-        else:
+        if not p.dense(ROWS):
+            following = k.let(f"{panel} + 1")
+            first, stop = k.let(f"{panel} * {steps} // {self.count}"), k.let(f"{following} * {steps} // {self.count}")
             with k.loop(str(tile.rows)) as r, k.loop(stop, first, str(tile.lanes)) as s:
                 p.fetch(ROWS, k.let(f"lesser({top} + {tile.rows} + {r}, {final})"), k.let(f"{begin} + {s}"))
         with k.block(whole, guard=True), k.loop(str(tile.rows)) as r:

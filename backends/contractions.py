@@ -83,11 +83,11 @@ def dot_products(
     rows: int,
     columns: int,
     bounds: tuple[str, str],
-    extent: DimLike,
+    extent: DimLike | None,
     a: Text,
     b: Text,
 ) -> list[list[str]]:
-    """A tile of names of sums of a(r, s) * b(c, s) over s within bounds, a leaf of `extent` terms."""
+    """A tile of names of sums of a(r, s) * b(c, s) over s within bounds (of `extent`: see `LoopEmitter.sums`)."""
 
     def add(places: Sequence[str], s: str) -> None:
         xs, ys = [a(r, s) for r in range(rows)], [b(c, s) for c in range(columns)]

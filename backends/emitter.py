@@ -405,15 +405,15 @@ class LoopEmitter:
         self,
         types: Sequence[str],
         bounds: tuple[str, str],
-        extent: DimLike,
+        extent: DimLike | None,
         add: Callable[[Sequence[str], str], None],
         lanes: int = LANES,
     ) -> list[str]:
         """The names of sums over the indices within bounds; `add(places, i)` writes lines that add the terms of i.
 
-        Bounds are a leaf of an axis of `extent` elements that starts at a multiple of `lanes`. A sum of more than a
-        few terms is made of lanes, which are folded in halves at the end. So the order of additions is fixed here:
-        neither what is fused with the sum nor the compiler changes it.
+        Bounds are one of the leaves of CHUNK elements that an axis of `extent` elements is cut into; None says that
+        they may be any. A sum of more than a few terms is made of lanes, which are folded in halves at the end. So the
+        order of additions is fixed here: neither what is fused with the sum nor the compiler changes it.
         """
         if self.target.vector == 0 or (isinstance(extent, int) and extent <= IN_ORDER):
             totals = [self.fresh("a") for _ in types]
@@ -436,7 +436,7 @@ class LoopEmitter:
         return totals
 
     def _lane_loops(
-        self, bounds: tuple[str, str], extent: DimLike, count: int, width: int
+        self, bounds: tuple[str, str], extent: DimLike | None, count: int, width: int
     ) -> Iterator[tuple[str, str]]:
         """Loops over the indices within bounds, `count` at a time, and over those left: (index, lane) in each."""
         start, stop = bounds

@@ -46,19 +46,20 @@ def by_steps(
 
     def copy(panel: str, s: str, first: str, stop: str, value: Load) -> None:
         row = k.let(f"{panel} * {panels.size} + {s} * {panels.pitch}")
-        left = k.let(f"{panel} * {width}")
+        left = k.let(f"{panel} * {panels.pitch}")
         with k.loop(stop, first, independent=True) as j:
             k.line(f"{into}[{row} + {j}] = {value(k.let(f'{left} + {j}'), s)}")
 
-    full = panels.number if exact else k.let(f"{columns} // {width}")
+    whole = k.let(f"greater({columns} - {width - panels.pitch}, 0)")  # of a width less than that no panel is full
+    full = panels.number if exact else k.let(f"lesser({whole} // {panels.pitch}, {panels.number})")
     with k.loop(steps) as s:
         with k.loop(full) as panel:
             copy(panel, s, "0", str(width), load)
         if not exact:
-            rest = k.let(f"{columns} - {full} * {width}")
-            with k.block(f"if {rest} > 0:", guard=True):
-                copy(full, s, "0", rest, load)
-                copy(full, s, rest, str(width), lambda j, s: literal(0, dtype))
+            with k.loop(panels.number, full) as panel:
+                rest = k.let(f"lesser({columns} - {panel} * {panels.pitch}, {width})")
+                copy(panel, s, "0", rest, load)
+                copy(panel, s, rest, str(width), lambda j, s: literal(0, dtype))
 
 
 def turned(

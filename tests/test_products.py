@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import dlc
-from dlc.backends.blocked import BLOCK
+from dlc.backends.blocked import WHOLE
 from dlc.backends.target import Target
 from dlc.backends.tiling import tile_shape
 from dlc.dims import dim, evaluate
@@ -24,7 +24,7 @@ from tests.native import emitted, run_kernel
 Array = np.ndarray[Any, Any]
 FORMS = tuple(itertools.product((False, True), repeat=2))
 SIZES = (
-    (30, 50, 40), (64, BLOCK + 9, 33), (13, 2 * BLOCK, 70), (300, 20, 300), (1, 400, 120), (3, 5, 700), (120, 64, 1)
+    (30, 50, 40), (64, WHOLE + 9, 33), (13, 2 * WHOLE, 70), (300, 20, 300), (1, 400, 120), (3, 5, 700), (120, 64, 1)
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_products_of_named_sizes(forms: tuple[bool, bool]) -> None:
 
 
 @pytest.mark.parametrize("forms", FORMS)
-@pytest.mark.parametrize("size", [(30, 50, 40), (64, BLOCK + 9, 33)])
+@pytest.mark.parametrize("size", [(30, 50, 40), (64, WHOLE + 9, 33)])
 def test_products_of_known_sizes(forms: tuple[bool, bool], size: tuple[int, int, int]) -> None:
     rng, (m, s, n) = np.random.default_rng(1), size
     (x, a), (y, b) = operand("x", m, s, forms[0], "float32"), operand("y", s, n, forms[1], "float32")
@@ -77,13 +77,23 @@ def test_products_of_known_sizes(forms: tuple[bool, bool], size: tuple[int, int,
     check([x, y], a @ b, [p, q], left @ right)
 
 
+@pytest.mark.parametrize("terms", [WHOLE, 2 * WHOLE, 608, 992, 1056])
+def test_few_rows_of_long_sums_that_no_lane_divides(terms: int) -> None:
+    rng = np.random.default_rng(3)
+    for forms in FORMS:
+        (x, a), (y, b) = operand("x", "M", terms, forms[0], "float32"), operand("y", terms, 33, forms[1], "float32")
+        for m in (1, 3, 5):
+            (p, left), (q, right) = numbers(rng, m, terms, forms[0], "float32"), numbers(rng, terms, 33, forms[1], "f")
+            check([x, y], a @ b, [p, q], left @ right, M=m)
+
+
 def test_the_bits_of_a_product_do_not_depend_on_what_is_known_of_its_shape() -> None:
     rng = np.random.default_rng(2)
-    a, b = rng.standard_normal((40, 2 * BLOCK)).astype(np.float32), rng.standard_normal((2 * BLOCK, 64)).astype("f")
+    a, b = rng.standard_normal((40, 2 * WHOLE)).astype(np.float32), rng.standard_normal((2 * WHOLE, 64)).astype("f")
     results = []
-    for m, s, n in ((40, 2 * BLOCK, 64), ("M", "K", "N"), ("M", 2 * BLOCK, 64)):
+    for m, s, n in ((40, 2 * WHOLE, 64), ("M", "K", "N"), ("M", 2 * WHOLE, 64)):
         x, y = dlc.input("x", (m, s)), dlc.input("y", (s, n))
-        results.append(check([x, y], x @ y, [a, b], a.astype(float) @ b.astype(float), M=40, K=2 * BLOCK, N=64))
+        results.append(check([x, y], x @ y, [a, b], a.astype(float) @ b.astype(float), M=40, K=2 * WHOLE, N=64))
     assert all(np.array_equal(results[0], r) for r in results)
 
 
