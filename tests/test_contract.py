@@ -139,7 +139,7 @@ def strided_same_of_a_named_dim() -> None:
 
 
 def unknown_padding() -> None:
-    dlc.conv2d(dlc.input("x", ("N", 3, 8, 8)), dlc.input("w", (4, 3, 3, 3)), padding="full")
+    dlc.conv2d(dlc.input("x", ("N", 3, 8, 8)), dlc.input("w", (4, 3, 3, 3)), padding="half")
 
 
 def three_axes() -> None:
@@ -159,7 +159,7 @@ def filters_and_groups() -> None:
         (channels, ShapeError, ("f32[N,3,8,8]", "f32[4,1,3,3]", "3 channels", "in_channels=3")),
         (kernel_too_large, ShapeError, ("f32[4,3,5,5]", "f32[N,3,4,4]", "pad more")),
         (strided_same_of_a_named_dim, AttributeValueError, ("same", "stride 2", "H")),
-        (unknown_padding, AttributeValueError, ("'full'", "'same', 'valid'")),
+        (unknown_padding, AttributeValueError, ("'half'", "'same', 'valid', 'full'")),
         (three_axes, ShapeError, ("4 axes", "f32[3,8,8]", "expand_dims")),
         (filters_and_groups, ShapeError, ("3 filters", "2 groups")),
     ],
