@@ -8,7 +8,7 @@ import pytest
 
 import dlc
 from dlc import nn, ops
-from dlc.errors import ShapeError
+from dlc.errors import AttributeValueError, ShapeError
 
 RNG = np.random.default_rng(0)
 
@@ -91,3 +91,107 @@ def test_unpooling_layers(rank: int) -> None:
     wide, all_of_it = dlc.evaluate(back(y, at, LENGTHS[rank]), back(y, at, x.shape))
     np.testing.assert_array_equal(wide, all_of_it)
     assert wide.shape == x.shape and set(wide[wide != 0].tolist()) == set(dlc.evaluate(y).ravel().tolist())
+
+
+NORMS: dict[str, tuple[Any, Callable[..., Any], tuple[int, ...]]] = {
+    "GroupNorm": (lambda: nn.GroupNorm(2), lambda x, weight, bias: ops.group_norm(x, 2, weight, bias), (4,)),
+    "InstanceNorm2d": (
+        lambda: nn.InstanceNorm2d(4, affine=True), lambda x, weight, bias: ops.instance_norm(x, weight, bias), (4,)),
+    "LocalResponseNorm": (
+        lambda: nn.LocalResponseNorm(3, 0.1), lambda x: ops.local_response_norm(x, 3, 0.1), ()),
+    "RMSNorm": (lambda: nn.RMSNorm((6, 5), 1e-5), lambda x, weight: ops.rms_norm(x, weight, (-2, -1)), (6, 5)),
+    "InstanceNorm2d plain": (nn.InstanceNorm2d, ops.instance_norm, ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms(name: str) -> None:
+    layer, function, shape = NORMS[name]
+    names = ("weight", "bias")[: 1 if name == "RMSNorm" else 2] if shape else ()
+    compare(layer(), function, dict.fromkeys(names, shape), sample(2, 4, 6, 5))
+
+
+def test_batch_norm_of_volumes() -> None:
+    x = sample(2, 3, 2, 4, 5)
+    inputs = dlc.input("x", x.shape)
+    (got,) = dlc.compile(dlc.trace(nn.BatchNorm3d(), inputs), "reference", training=True)(x)
+    axes = (0, 2, 3, 4)
+    want = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_shapes_are_undone() -> None:
+    x = sample(2, 12, 3)
+    both = nn.Sequential(nn.Unflatten(1, (2, -1)), nn.Identity(), nn.Flatten(1, 2))
+    np.testing.assert_array_equal(output(both, x), x)
+    assert nn.Unflatten(-1, (3, 1))(dlc.constant(x)).shape == (2, 12, 3, 1)
+    for axis, sizes in ((1, (5, 2)), (3, (2, 2)), (1, (-1, -1)), (1, (5, -1))):
+        with pytest.raises(ShapeError, match="Unflatten"):
+            nn.Unflatten(axis, sizes)(x)
+
+
+def test_the_padding_row_is_zero_and_does_not_learn() -> None:
+    layer = nn.Embedding(5, 3, padding_idx=-4)
+    i = np.array([[1, 0], [4, 1]])
+    compare(layer, lambda i, weight: weight[i], {"weight": (5, 3)}, i)
+    fresh = nn.Embedding(5, 3, padding_idx=1)
+    x = dlc.input("i", i.shape, "int64")
+    y = fresh(x)
+    value, slope = dlc.compile(dlc.graph([x], [y, *dlc.grad(y.sum(), [fresh.weight])]), "reference")(i)
+    assert (value[0, 0] == 0).all() and (value[0, 1] != 0).any()
+    np.testing.assert_array_equal(slope[:, 0], [1, 0, 0, 0, 1])
+    with pytest.raises(AttributeValueError, match="padding_idx"):
+        nn.Embedding(5, 3, padding_idx=5)
+
+
+def heads_by_hand(x: Any, y: Any, w: dict[str, Any], heads: int, hidden: Any) -> tuple[Any, Any]:
+    """Attention of queries x [N, T, E] to keys and values y [N, S, E], head by head, in float64."""
+    size = x.shape[-1]
+    rows = [slice(i * size, (i + 1) * size) for i in range(3)]
+    q, k, v = (a @ w["in_proj_weight"][r].T + w["in_proj_bias"][r] for a, r in zip((x, y, y), rows, strict=True))
+    d = size // heads
+    parts, all_weights = [], []
+    for h in range(heads):
+        own = slice(h * d, (h + 1) * d)
+        scores = q[..., own] @ np.swapaxes(k[..., own], 1, 2) / np.sqrt(d)
+        scores = np.where(hidden, -np.inf, scores)
+        e = np.exp(scores - scores.max(-1, keepdims=True))
+        all_weights.append(e / e.sum(-1, keepdims=True))
+        parts.append(all_weights[-1] @ v[..., own])
+    return np.concatenate(parts, -1) @ w["out_proj.weight"].T + w["out_proj.bias"], np.stack(all_weights, 1)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_attention_of_heads(batch_first: bool) -> None:
+    x, y = sample(2, 4, 6), sample(2, 4, 6)
+    layer = nn.MultiheadAttention(6, 3, batch_first=batch_first)
+    padding = np.array([[False, False, False, True], [False] * 4])
+    later = np.triu(np.ones((4, 4), bool), 1)
+    a, b = (t if batch_first else t.swapaxes(0, 1) for t in (x, y))
+
+    def run(**masks: Any) -> Any:
+        return dlc.evaluate(*(t for t in layer(a, b, b, **masks) if t is not None))
+
+    run()
+    shapes = {"in_proj_weight": (18, 6), "in_proj_bias": (18,), "out_proj.weight": (6, 6), "out_proj.bias": (6,)}
+    assert states(layer) == shapes
+    values = {name: sample(*shape) for name, shape in shapes.items()}
+    for name, p in layer.named_states():
+        p.assign(values[name])
+    float_mask = np.where(later, -np.inf, 0.0).astype("float32")
+    repeated = np.repeat(padding, 3, 0)[:, None] | np.zeros((4, 1), bool)
+    for masks, hidden in (
+        ({}, np.array(False)), ({"is_causal": True}, later), ({"attn_mask": later}, later),
+        ({"attn_mask": float_mask}, later), ({"key_padding_mask": padding}, padding[:, None]),
+        ({"attn_mask": repeated}, padding[:, None]),
+    ):  # fmt: skip
+        want, weights = heads_by_hand(x, y, values, 3, hidden)
+        got, mean = run(**masks)
+        np.testing.assert_allclose(got if batch_first else got.swapaxes(0, 1), want, rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose(mean, weights.mean(1), rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(run(average_attn_weights=False)[1], heads_by_hand(x, y, values, 3, False)[1], rtol=2e-4)
+    assert layer(a, b, b, need_weights=False)[1] is None
+    with pytest.raises(ShapeError, match="MultiheadAttention"):
+        layer(a[..., :3], b, b)
+    with pytest.raises(AttributeValueError, match="num_heads"):
+        nn.MultiheadAttention(6, 4)

@@ -23,13 +23,22 @@ from dlc.frontend.nn.activations import (
     Softsign,
     Tanh,
 )
-from dlc.frontend.nn.container import Flatten, Sequential
+from dlc.frontend.nn.attention import MultiheadAttention
+from dlc.frontend.nn.container import Flatten, Identity, Sequential, Unflatten
 from dlc.frontend.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from dlc.frontend.nn.dropout import Dropout
 from dlc.frontend.nn.embedding import Embedding
+from dlc.frontend.nn.group_normalisation import (
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from dlc.frontend.nn.linear import Linear
 from dlc.frontend.nn.module import Module
-from dlc.frontend.nn.normalisation import BatchNorm1d, BatchNorm2d, LayerNorm
+from dlc.frontend.nn.normalisation import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
 from dlc.frontend.nn.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -71,6 +80,7 @@ __all__ = [
     "AvgPool3d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
     "Buffer",
     "Conv1d",
     "Conv2d",
@@ -82,15 +92,21 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MaxPool1d",
@@ -101,8 +117,10 @@ __all__ = [
     "MaxUnpool3d",
     "Mish",
     "Module",
+    "MultiheadAttention",
     "PReLU",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "Sequential",
@@ -112,6 +130,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "Unflatten",
     "Upsample",
     "functional",
     "initialisers",

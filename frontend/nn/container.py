@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -91,3 +91,52 @@ class Flatten(Module):
     def describe(self) -> str:
         """The axes, if not the default."""
         return "" if (self.start_dim, self.end_dim) == (1, -1) else f"{self.start_dim}, {self.end_dim}"
+
+
+class Unflatten(Module):
+    """Axis `dim` made into axes of `unflattened_size`, one of which may be -1.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.Unflatten(1, (16, 5, 5))(dlc.input("x", ("N", 400))).shape
+    (N, 16, 5, 5)
+    """
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+
+    def forward(self, x: Any) -> Tensor:
+        """x [..., a * b, ...] -> [..., a, b, ...]."""
+        x = wrap(x)
+        at = self.dim + x.ndim if self.dim < 0 else self.dim
+        if not 0 <= at < x.ndim:
+            raise ShapeError(f"{layer_name(self)} has no axis {self.dim} to unfold in {x.type}", where=here())
+        known = product(d for d in self.unflattened_size if d != -1)
+        sizes: tuple[DimLike, ...] = tuple(x.shape[at] // known if d == -1 else d for d in self.unflattened_size)
+        if self.unflattened_size.count(-1) > 1 or product(sizes) != x.shape[at]:
+            raise ShapeError(
+                f"{layer_name(self)} cannot make axis {self.dim} of {x.type} into {self.unflattened_size}", where=here()
+            )
+        return reshape(x, (*x.shape[:at], *sizes, *x.shape[at + 1 :]))
+
+    def describe(self) -> str:
+        """The axis and what it becomes."""
+        return f"{self.dim}, {self.unflattened_size}"
+
+
+class Identity(Module):
+    """x itself; any arguments are ignored.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.Identity()(dlc.input("x", ("N", 3))).shape
+    (N, 3)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def forward(self, x: Any) -> Tensor:
+        """x -> x."""
+        return wrap(x)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dlc.dtypes import INTEGER
-from dlc.errors import DTypeError
+from dlc.errors import AttributeValueError, DTypeError
 from dlc.frontend import initialisers
+from dlc.frontend.nn.functional import embedding
 from dlc.frontend.nn.module import Module, layer_name
 from dlc.frontend.parameter import Parameter
-from dlc.ops import take
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -17,7 +17,8 @@ from dlc.provenance import here
 class Embedding(Module):
     """Row i of the weight [num_embeddings, embedding_dim] for each index i: integer [...] -> [..., embedding_dim].
 
-    The weight starts normal with variance 1. An index out of range raises `IndexOutOfRangeError` when the program runs.
+    The weight starts normal with variance 1. The row `padding_idx`, if one is named, starts at 0 and does not learn.
+    An index out of range raises `IndexOutOfRangeError` when the program runs.
 
     >>> import dlc
     >>> from dlc import nn
@@ -25,8 +26,23 @@ class Embedding(Module):
     (N, T, 64)
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = "float32") -> None:
-        self.weight = Parameter((num_embeddings, embedding_dim), initialisers.normal(), dtype)
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = "float32"
+    ) -> None:
+        if padding_idx is not None:
+            if not isinstance(padding_idx, int) or not -num_embeddings <= padding_idx < num_embeddings:
+                raise AttributeValueError(
+                    f"Embedding: padding_idx={padding_idx!r} is none of {num_embeddings} rows", where=here()
+                )
+            padding_idx %= num_embeddings
+        self.padding_idx = padding_idx
+        self.weight = Parameter((num_embeddings, embedding_dim), self._initial, dtype)
+
+    def _initial(self, shape: tuple[int, ...], words: Any) -> Any:
+        values = initialisers.normal()(shape, words)
+        if self.padding_idx is not None:
+            values[self.padding_idx] = 0
+        return values
 
     def forward(self, x: Any) -> Tensor:
         """x integer [...] -> [..., embedding_dim]."""
@@ -35,7 +51,7 @@ class Embedding(Module):
             raise DTypeError(
                 f"{layer_name(self)} takes integer indices, not {x.type}; convert with .astype('int32')", where=here()
             )
-        return take(self.weight, x, axis=0)
+        return embedding(x, self.weight, self.padding_idx)
 
     def describe(self) -> str:
         """Rows and columns."""

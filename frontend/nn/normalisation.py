@@ -108,6 +108,12 @@ class BatchNorm2d(_BatchNorm):
     ndims = (4,)
 
 
+class BatchNorm3d(_BatchNorm):
+    """Batch normalisation of x [N, C, D, H, W], per channel. As `BatchNorm1d`, over N, D, H and W."""
+
+    ndims = (5,)
+
+
 class LayerNorm(Module):
     """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axes; weight and bias have `normalized_shape`.
 

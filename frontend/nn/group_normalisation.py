@@ -1,0 +1,173 @@
+"""Group, instance, RMS and local response normalisation: the same in training and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dlc.errors import AttributeValueError, ShapeError
+from dlc.frontend import initialisers
+from dlc.frontend.nn.linear import known_size
+from dlc.frontend.nn.module import Module, layer_name
+from dlc.frontend.parameter import Parameter
+from dlc.ops import group_norm, instance_norm, local_response_norm, rms_norm
+from dlc.ops.tensor import Tensor, wrap
+from dlc.provenance import here
+
+
+class _ChannelNorm(Module):
+    """The parameters of a norm that scales and moves channels."""
+
+    def _set_up(self, channels: int | None, eps: float, affine: bool, dtype: Any) -> None:
+        self.eps = eps
+        self.weight = Parameter((channels,), initialisers.ones, dtype) if affine else None
+        self.bias = Parameter((channels,), initialisers.zeros, dtype) if affine else None
+
+    def _scales(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if self.weight is None or self.bias is None:
+            return None, None
+        shape, what = (known_size(self, x, 1, "channels in axis 1"),), f"{layer_name(self)}, given {x.type},"
+        return self.weight.resolve(shape, what), self.bias.resolve(shape, what)
+
+
+class GroupNorm(_ChannelNorm):
+    """x [N, C, ...] normalised over groups of neighbouring channels, times weight [C] plus bias [C].
+
+    Y. Wu and K. He, arXiv:1803.08494. `num_channels` None is told by the first input.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.GroupNorm(2, 6)(dlc.input("x", ("N", 6, 8, 8))).shape
+    (N, 6, 8, 8)
+    """
+
+    def __init__(
+        self, num_groups: int, num_channels: int | None = None, eps: float = 1e-5, affine: bool = True,
+        dtype: Any = "float32",
+    ) -> None:  # fmt: skip
+        if num_channels is not None and (num_groups < 1 or num_channels % num_groups):
+            raise AttributeValueError(
+                f"GroupNorm: num_channels={num_channels} is not a multiple of num_groups={num_groups}", where=here()
+            )
+        self.num_groups = num_groups
+        self._set_up(num_channels, eps, affine, dtype)
+
+    def forward(self, x: Any) -> Tensor:
+        """x [N, C, ...] -> the same shape."""
+        t = wrap(x)
+        return group_norm(t, self.num_groups, *self._scales(t), eps=self.eps)
+
+    def describe(self) -> str:
+        """Groups and eps."""
+        return f"{self.num_groups}, eps={self.eps:g}"
+
+
+class _InstanceNorm(_ChannelNorm):
+    rank = 0
+
+    def __init__(
+        self, num_features: int | None = None, eps: float = 1e-5, *, affine: bool = False, dtype: Any = "float32"
+    ) -> None:
+        self._set_up(num_features, eps, affine, dtype)
+
+    def forward(self, x: Any) -> Tensor:
+        """x [N, C, ...] -> the same shape."""
+        t = wrap(x)
+        if t.ndim != self.rank + 2:
+            raise ShapeError(f"{layer_name(self)} takes {self.rank + 2} axes, not {t.type}", where=here())
+        return instance_norm(t, *self._scales(t), eps=self.eps)
+
+    def describe(self) -> str:
+        """Eps, and whether there are parameters."""
+        return f"eps={self.eps:g}, affine={self.weight is not None}"
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """x [N, C, L] normalised for each image and channel; with `affine`, times weight [C] plus bias [C].
+
+    D. Ulyanov, A. Vedaldi and V. Lempitsky, arXiv:1607.08022. There are no running statistics.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.InstanceNorm1d()(dlc.input("x", ("N", 6, 8))).shape
+    (N, 6, 8)
+    """
+
+    rank = 1
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """x [N, C, H, W] normalised for each image and channel. As `InstanceNorm1d`."""
+
+    rank = 2
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """x [N, C, D, H, W] normalised for each image and channel. As `InstanceNorm1d`."""
+
+    rank = 3
+
+
+class LocalResponseNorm(Module):
+    """x [N, C, ...] over (k + alpha / size * the sum of squares over `size` channels around) ** beta.
+
+    A. Krizhevsky, I. Sutskever and G. E. Hinton, 2012; alpha is divided by the size as in torch.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.LocalResponseNorm(5)(dlc.input("x", ("N", 6, 8, 8))).shape
+    (N, 6, 8, 8)
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def forward(self, x: Any) -> Tensor:
+        """x [N, C, ...] -> the same shape."""
+        return local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def describe(self) -> str:
+        """The four numbers."""
+        return f"{self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}"
+
+
+class RMSNorm(Module):
+    """x / sqrt(mean(x * x) + eps) * weight over the last axes, which `normalized_shape` and the weight have.
+
+    B. Zhang and R. Sennrich, arXiv:1910.07467. `eps` None is the spacing of the dtype's numbers at 1, as in torch.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.RMSNorm(8)(dlc.input("x", ("N", "T", 8))).shape
+    (N, T, 8)
+    """
+
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True,
+        dtype: Any = "float32",
+    ) -> None:  # fmt: skip
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = shape
+        self.eps = eps
+        self.weight = Parameter(shape, initialisers.ones, dtype) if elementwise_affine else None
+
+    def forward(self, x: Any) -> Tensor:
+        """x [..., *normalized_shape] -> the same shape."""
+        t = wrap(x)
+        rank = len(self.normalized_shape)
+        if t.shape[t.ndim - rank :] != self.normalized_shape:
+            raise ShapeError(
+                f"{layer_name(self)} normalises over {list(self.normalized_shape)}, which {t.type} does not end with",
+                where=here(),
+            )
+        eps = float(np.finfo(t.dtype).eps) if self.eps is None else self.eps
+        return rms_norm(t, self.weight, axis=tuple(range(-rank, 0)), eps=eps)
+
+    def describe(self) -> str:
+        """The shape."""
+        return f"{self.normalized_shape}"
