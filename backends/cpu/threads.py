@@ -150,14 +150,15 @@ def available_cores() -> int:
         return max(1, cores)
 
 
-# A task that waits for one task of every thread: the region ends when all threads have come and gone.
+# A task that waits for one task of every thread: the region ends when all threads have come and gone. It does not wait
+# for ever: where another caller holds the pool or makes it smaller, a thread runs tasks of this region alone.
 MEETING = """def kernel(bases, args, begin, end):
     arrived = pointer_at(bases[2])
     threads = bases[3]
     increase(arrived, 0, 1)
     goal = (look(arrived, 0) + threads - 1) // threads * threads
     spins = int64(0)
-    while look(arrived, 0) < goal:
+    while look(arrived, 0) < goal and spins < 30000:
         spins += 1
         if spins < 10000:
             pause()
