@@ -82,6 +82,12 @@ class UnsupportedError(DlcError, NotImplementedError):
     """A backend has no code for an op or dtype."""
 
 
+class StaticOperandError(UnsupportedError):
+    """An operand decides shapes, but is known only when a program runs. `inputs` names what it is computed from."""
+
+    inputs: tuple[str, ...] = ()
+
+
 class RuleError(DlcError, RuntimeError):
     """A rewrite rule broke its contract: its replacement has another type, or it never stops."""
 

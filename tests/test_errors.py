@@ -144,6 +144,15 @@ def non_finite_data() -> Any:
     return dlc.compile(dlc.graph([x], [x + 1]), backend="reference", check_finite=True)([float("nan"), 1.0])
 
 
+def onnx_shape_of_an_input() -> None:
+    from onnx import TensorProto, helper
+
+    types = (("x", TensorProto.FLOAT, [4]), ("shape", TensorProto.INT64, [2]), ("y", TensorProto.FLOAT, None))
+    x, shape, y = (helper.make_tensor_value_info(*t) for t in types)
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "g", [x, shape], [y])
+    dlc.onnx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
 def unsupported_op() -> Any:
     from dlc.ops.definition import Kind, Op
     from dlc.ops.tensor import wrap
@@ -324,6 +333,9 @@ CASES = {
         errors.AttributeValueError,
         ("'tpu'", "'cpu'"),
         False,
+    ),
+    "a shape that is computed": Case(
+        onnx_shape_of_an_input, errors.StaticOperandError, ("Reshape", "operand 1", "constant", "values")
     ),
     "an op without code": Case(unsupported_op, errors.UnsupportedError, ("cpu", "strange", "reference backend")),
     "an index out of range": Case(indices_out_of_range("reference"), errors.IndexOutOfRangeError, ("7", "5")),

@@ -10,10 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from dlc import ops
-from dlc.dims import Dim
-from dlc.errors import FileFormatError, UnsupportedError
+from dlc.dims import Dim, product
+from dlc.errors import FileFormatError, StaticOperandError, UnsupportedError
+from dlc.ir import Graph, TensorType, topological
 from dlc.ops.definition import Array
+from dlc.ops.interpret import interpret
 from dlc.ops.tensor import Tensor
+
+MAX_EVALUATED = 2**24  # elements that may be computed to learn the value of an operand that decides shapes
 
 
 @dataclass
@@ -89,11 +93,24 @@ class Call:
         if value is None:
             raise FileFormatError(f"{self.place}: operand {number} is missing")
         if value.static is None:
-            raise UnsupportedError(
-                f"{self.place}: operand {number} decides shapes, but it is computed from the inputs' elements; "
-                "make it a constant of the model"
-            )
+            value.static = self._evaluated(value.as_tensor(), number)
         return value.static
+
+    def _evaluated(self, tensor: Tensor, number: builtins.int) -> Array:
+        """The value of what depends on constants alone, by the reference backend."""
+        graph = Graph(tuple(n for n in topological((tensor.node,)) if n.op.name == "input"), (tensor.node,))
+        if graph.inputs or graph.states or graph.ambients:
+            error = StaticOperandError(
+                f"{self.place}: operand {number} decides shapes, but it is computed from the inputs' elements; "
+                "make it a constant of the model, or fix the inputs that it is computed from (load's `values`)"
+            )
+            error.inputs = tuple(n.leaf.name for n in graph.inputs if n.leaf)
+            raise error
+        types = [n.type for n in graph.nodes if isinstance(n.type, TensorType)]
+        size = sum(product(t.shape) for t in types)
+        if isinstance(size, Dim) or size > MAX_EVALUATED:
+            raise self.unsupported(f"an operand {number} that decides shapes and takes long to compute")
+        return interpret(graph, [])[0][0]
 
     def ints(self, name: str, default: Sequence[builtins.int] | None = None) -> list[builtins.int] | None:
         """An attribute that is a list of ints."""
@@ -112,11 +129,28 @@ class Call:
         return self._attribute(name, str, default)
 
     def int_list(self, number: builtins.int) -> list[Any]:
-        """A static operand of one axis, as a list of ints and dims."""
+        """A static operand of one axis or none, as a list of ints and dims."""
         array = self.static(number)
+        if array.ndim == 0:
+            array = array.reshape(1)
         if array.ndim != 1 or (array.dtype != object and array.dtype.kind not in "iu"):
             raise FileFormatError(f"{self.place}: operand {number} must be a vector of integers")
         return array.tolist()
+
+    def number(self, number: builtins.int) -> Any:
+        """A static operand of one element, as a number or dim."""
+        array = self.static(number)
+        if array.size != 1:
+            raise FileFormatError(f"{self.place}: operand {number} must be one number")
+        return array.item()
+
+    def texts(self, name: str) -> list[str] | None:
+        """An attribute that is a list of strings."""
+        return self._attribute(name, list, None)
+
+    def floats(self, name: str) -> list[builtins.float] | None:
+        """An attribute that is a list of floats."""
+        return self._attribute(name, list, None)
 
     def array(self, name: str) -> Array | None:
         """An attribute that is a tensor."""
@@ -148,6 +182,14 @@ class Call:
         if value is not default and (not isinstance(value, kind) or isinstance(value, bool)):
             raise FileFormatError(f"{self.place}: the attribute {name} is of the wrong type")
         return value
+
+
+def axis_of(c: Call, x: Tensor, default: int) -> int:
+    """The attribute `axis`, counted from the front."""
+    axis = c.int("axis", default)
+    if not -x.ndim <= axis < x.ndim:
+        raise FileFormatError(f"{c.place}: {x.type} has no axis {axis}")
+    return axis % x.ndim
 
 
 Importer: TypeAlias = Callable[[Call], "Tensor | Value | Sequence[Tensor | Value]"]

@@ -7,17 +7,19 @@ import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from dlc import ops
 from dlc.dims import Dim, DimLike, dim, product, symbol
-from dlc.errors import DimError, DlcError, FileFormatError, UnsupportedError, shown
+from dlc.errors import ArgumentError, DimError, DlcError, FileFormatError, StaticOperandError, UnsupportedError, shown
 from dlc.frontend.checkpoint import PathLike, read_file
 from dlc.frontend.onnx.arrays import MAX_AXES, MAX_ELEMENTS, array_of, dtype_of
 from dlc.frontend.onnx.call import Body, Call, Value
 from dlc.frontend.onnx.importers import FOLDED, HEAVY, IMPORTERS
+from dlc.frontend.onnx.standard import body_of, schema_of
 from dlc.garbage import collection_paused
 from dlc.ir import Graph, Node, TensorType, living_nodes
 from dlc.ops.definition import Array
@@ -25,7 +27,8 @@ from dlc.ops.tensor import Tensor, state_node
 from dlc.provenance import here, written_at
 from dlc.state import State
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 1
+DOMAINS = ("", "ai.onnx", "ai.onnx.preview.training")  # no two have operators of the same name
 MAX_BYTES = 2**31  # what protobuf itself can hold
 MAX_NODES = 40_000  # with those of bodies and functions at every call, and all that they become
 MAX_OPERANDS = 4096  # of a node, and inputs and outputs of a model
@@ -35,17 +38,34 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./: -]{0,127}")
 _DIM = re.compile(r"[A-Za-z0-9_+*/%() -]{1,200}")
 
 
-def load(source: PathLike | bytes) -> Graph:
-    """The graph of an ONNX model, given by its path or its bytes, of opset 7 to the newest of the installed onnx.
+def load(source: PathLike | bytes | Any, values: Mapping[str, Any] | None = None) -> Graph:
+    """The graph of an ONNX model, given by its path, its bytes or as a ModelProto, of opset 7 to the newest of onnx.
 
     Floating-point initialisers become states, so that the model can be trained on; other constants are constants.
-    Dims without a value become named dims. Raises `FileFormatError` for a file that is damaged or hostile,
+    Dims without a value become named dims. `values` fixes inputs, by their names in the file: they become constants,
+    which an input must be that decides a shape (`Model` does so by itself). Raises `FileFormatError` for a file that is
+    damaged or hostile,
     `UnsupportedError` for operators and dtypes that dlc does not read, or where onnx is not installed.
 
     >>> load(b"no model")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     dlc.errors.FileFormatError: not an ONNX model...
     """
+    model, path, newest = parsed(source)
+    try:
+        with collection_paused(), written_at(here()):
+            importer = _Importer(model, path, newest)
+            return importer.graph(model, values or {})
+    except StaticOperandError as error:
+        found = StaticOperandError(error.message, where=here())
+        found.inputs = tuple(importer.sources[i] for i in error.inputs if i in importer.sources)
+        raise found from error.__cause__
+    except (FileFormatError, UnsupportedError) as error:
+        raise type(error)(error.message, where=here()) from error.__cause__
+
+
+def parsed(source: PathLike | bytes | Any) -> tuple[Any, Any, int]:
+    """The ModelProto, the path it lies at (None in memory) and the newest opset that the installed onnx knows."""
     try:
         import onnx
         import onnx.defs
@@ -53,7 +73,9 @@ def load(source: PathLike | bytes) -> Graph:
         raise UnsupportedError(
             "reading ONNX needs the package onnx; install it with: pip install 'dlc[onnx]'", where=here()
         ) from None
-    in_memory = isinstance(source, (bytes, bytearray))
+    in_memory = isinstance(source, (bytes, bytearray, onnx.ModelProto))
+    if isinstance(source, onnx.ModelProto):
+        source = source.SerializeToString()
     data = bytes(source) if isinstance(source, (bytes, bytearray)) else read_file(source, MAX_BYTES)
     try:
         model = onnx.ModelProto.FromString(data)
@@ -61,15 +83,19 @@ def load(source: PathLike | bytes) -> Graph:
         raise FileFormatError(f"not an ONNX model: {shown(str(error))}", where=here()) from None
     if not model.HasField("graph"):
         raise FileFormatError("not an ONNX model: it holds no graph", where=here())
-    try:
-        with collection_paused(), written_at(here()):
-            return _Importer(model, None if in_memory else source, onnx.defs.onnx_opset_version()).graph(model)
-    except (FileFormatError, UnsupportedError) as error:
-        raise type(error)(error.message, where=here()) from error.__cause__
+    return model, None if in_memory else source, onnx.defs.onnx_opset_version()
+
+
+def inputs_of(model: Any) -> list[str]:
+    """The names of the inputs that have no value in the file."""
+    known = {t.name for t in model.graph.initializer}
+    return [v.name for v in model.graph.input if v.name not in known]
 
 
 def _opset(records: Iterable[Any], newest: int) -> int:
     versions = [o.version for o in records if o.domain in ("", "ai.onnx")]
+    if not versions:  # of other domains only
+        return newest
     if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
         raise UnsupportedError(f"a model of the opsets {versions[:4]}; dlc reads one from {OLDEST_OPSET} to {newest}")
     return versions[0]
@@ -92,26 +118,31 @@ class _Importer:
 
     def __init__(self, model: Any, path: Any, newest: int) -> None:
         self.path = path
-        self.opset = _opset(model.opset_import, newest)
+        self.opset, self.newest = _opset(model.opset_import, newest), newest
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self.updated = _updated(model)
-        self.values: ChainMap[str, Value] = ChainMap()
+        self.values: ChainMap[str, Value | None] = ChainMap()  # None for what a caller of a function left out
+        self.parameters: Mapping[str, Any] = {}  # the attributes of the function that is being imported
         self.labels: set[str] = set()
         self.dims: dict[str, DimLike] = {}
+        self.sources: dict[str, str] = {}  # the file's name of each input, by its label
         self.elements = self.count = self.depth = 0
         self.before = living_nodes()
 
-    def graph(self, model: Any) -> Graph:
+    def graph(self, model: Any, values: Mapping[str, Any]) -> Graph:
         record = model.graph
         if max(len(record.input) - len(record.initializer), len(record.output)) > MAX_OPERANDS:
             raise FileFormatError(f"a model of more than {MAX_OPERANDS} inputs or outputs")
         self.initialisers(record)
+        self.fixed(record, values)
         inputs: list[Node] = []
         for i, value in enumerate(record.input):
             if value.name in self.values:  # an input that has a value already
                 continue
             place = f"input[{i}]"
-            tensor = ops.input(self.label(value.name, "input"), *self.input_type(value, place))
+            label = self.label(value.name, "input")
+            self.sources[label] = value.name
+            tensor = ops.input(label, *self.input_type(value, place))
             self.define(value.name, Value(tensor), place)
             inputs.append(tensor.node)
         self.run(record.node, "node")
@@ -124,6 +155,27 @@ class _Importer:
             return Graph(tuple(inputs), tuple(outputs[n] for n in kept), tuple(updates.values()))
         except DlcError as error:
             raise FileFormatError(error.message) from error
+
+    def fixed(self, record: Any, values: Mapping[str, Any]) -> None:
+        """Define the inputs that the caller gives a value; their named dims have one as well."""
+        declared = {v.name: (i, v) for i, v in enumerate(record.input)}
+        for name, given in values.items():
+            if name not in declared or name in self.values:
+                raise ArgumentError(f"the model has no input {name!r} to fix", where=here())
+            place, array = f"input[{declared[name][0]}]", np.asarray(given)
+            kind = declared[name][1].type.tensor_type
+            dtype, dims = dtype_of(kind.elem_type, place), kind.shape.dim
+            fits = array.ndim == len(dims) or not kind.HasField("shape")
+            if array.dtype != dtype or array.size > MAX_ELEMENTS or not fits:
+                what = f"{array.dtype}{list(array.shape)}"
+                raise ArgumentError(f"{name!r} is {what}, but the model has {dtype} of {len(dims)} axes", where=here())
+            for record_, d in zip(dims, array.shape, strict=False):
+                known = record_.dim_value if record_.HasField("dim_value") else d
+                if record_.dim_param:
+                    known = self.dims.setdefault(record_.dim_param, d)
+                if known != d:
+                    raise ArgumentError(f"{name!r} has a dim of {d} where the model has {known}", where=here())
+            self.define(name, Value(static=array), place)
 
     def updates(self, outputs: Mapping[str, Node]) -> dict[str, tuple[Node, Node]]:
         """The state updates that dlc's metadata names, by the output that holds the new value."""
@@ -144,8 +196,15 @@ class _Importer:
         self.values[name] = value
 
     def find(self, name: str, place: str) -> Value:
+        found = self.found(name, place)
+        if found is None or (found.tensor is None and found.static is None):
+            raise FileFormatError(f"{place}: {shown(name)} was left out")
+        return found
+
+    def found(self, name: str, place: str) -> Value | None:
+        """The value of a name; None for one that a caller of a function left out."""
         found = self.values.get(name)
-        if found is None:
+        if found is None and name not in self.values:
             _check_text(place, name)
             raise FileFormatError(f"{place}: {shown(name)} is not defined before it is used")
         return found
@@ -226,10 +285,10 @@ class _Importer:
     def node(self, record: Any, place: str) -> None:
         if max(len(record.input), len(record.output)) > MAX_OPERANDS:
             raise FileFormatError(f"{place}: more than {MAX_OPERANDS} operands or results")
-        operands = [self.find(n, place) if n else None for n in record.input]
+        operands = [self.found(n, place) if n else None for n in record.input]
         function = self.functions.get((record.domain, record.op_type))
         if function is not None:
-            results: Sequence[Any] = self.function(function, record, operands, place)
+            results: Sequence[Any] = self.of_model(function, record, operands, place)
         else:
             results = self.operator(record, operands, place)
         if len(results) < len([n for n in record.output if n]):
@@ -242,11 +301,16 @@ class _Importer:
                 self.define(name, value, place)
 
     def operator(self, record: Any, operands: Sequence[Value | None], place: str) -> Sequence[Any]:
-        if record.domain not in ("", "ai.onnx") or record.op_type not in IMPORTERS:
+        if record.domain not in DOMAINS or record.op_type not in IMPORTERS:
+            results = self.of_standard(record, operands, place)
+            if results is not None:
+                return results
             domain = f"{shown(record.domain, 80)}: " if record.domain else ""
             raise UnsupportedError(f"{place}: dlc does not read the operator {domain}{shown(record.op_type, 80)}")
         attributes = self.attributes(record, place)
         call = Call(record.op_type, operands, attributes, self.opset, len(record.output), place)
+        if self.opset < 6:
+            call.read.add("consumed_inputs")  # a hint to runtimes of then
         try:
             found = self.folded(call) or IMPORTERS[record.op_type](call)
         except (FileFormatError, UnsupportedError):
@@ -286,7 +350,9 @@ class _Importer:
             if a.name in found:
                 raise FileFormatError(f"{place}: the attribute {shown(a.name)} is given twice")
             if a.ref_attr_name:
-                raise UnsupportedError(f"{place}: dlc does not read attributes that are parameters of a function")
+                if a.ref_attr_name in self.parameters:
+                    found[a.name] = self.parameters[a.ref_attr_name]
+                continue
             found[a.name] = self.attribute(a, f"{place}.{shown(a.name, 80)}")
         return found
 
@@ -297,10 +363,7 @@ class _Importer:
             case 2:
                 return int(a.i)
             case 3:
-                try:
-                    return a.s.decode()
-                except UnicodeDecodeError:
-                    raise FileFormatError(f"{place}: text that is not UTF-8") from None
+                return _texts([a.s], place)[0]
             case 4:
                 return self.constant(a.t, place)
             case 5:
@@ -309,10 +372,12 @@ class _Importer:
                 return list(a.floats)
             case 7:
                 return list(a.ints)
+            case 8:
+                return _texts(a.strings, place)
         raise UnsupportedError(f"{place}: dlc does not read attributes of ONNX's type {a.type}")
 
     @contextmanager
-    def scope(self, values: ChainMap[str, Value], place: str) -> Any:
+    def scope(self, values: ChainMap[str, Value | None], place: str) -> Any:
         """Names defined inside are forgotten at the end; those of `values` are seen."""
         if self.depth >= MAX_DEPTH:
             raise FileFormatError(f"{place}: bodies or functions are nested more than {MAX_DEPTH} deep")
@@ -333,22 +398,65 @@ class _Importer:
             self.run(record.node, f"{place}.node")
             return [self.find(o.name, f"{place}.output[{i}]") for i, o in enumerate(record.output)]
 
-    def function(self, record: Any, call: Any, operands: Sequence[Value | None], place: str) -> list[Value]:
-        """The results of a function of the model; its nodes are imported at every call, and counted."""
-        if call.attribute or record.attribute or record.attribute_proto:
-            raise UnsupportedError(f"{place}: dlc does not read functions with attributes")
+    def function(
+        self, record: Any, given: Mapping[str, Any], operands: Sequence[Value | None], wanted: Sequence[str], place: str
+    ) -> list[Value]:
+        """The results of a function; its nodes are imported at every call, and counted. `given` are its attributes.
+
+        `wanted` are the call's names of the results; those without a name are not looked at.
+        """
         if len(operands) > len(record.input):
             raise FileFormatError(f"{place}: the function takes {len(record.input)} values, not {len(operands)}")
-        opset, self.opset = self.opset, _opset(record.opset_import, max(self.opset, OLDEST_OPSET))
+        around = self.opset, self.parameters
+        self.opset, self.parameters = _opset(record.opset_import, self.newest), given
         try:
             with self.scope(ChainMap(), place):
-                for name, value in zip(record.input, operands, strict=False):
-                    if value is not None:
+                for name, value in zip_longest(record.input, operands):
+                    if value is None:
+                        self.values[name] = None  # left out: so it is for the nodes that take it
+                    else:
                         self.define(name, value, place)
                 self.run(record.node, f"{place}.node")
-                return [self.find(o, place) for o in record.output]
+                named = [bool(n) for n in wanted[: len(record.output)]]
+                return [self.find(o, place) if w else _NOTHING for o, w in zip(record.output, named, strict=False)]
         finally:
-            self.opset = opset
+            self.opset, self.parameters = around
+
+    def of_model(self, record: Any, call: Any, operands: Sequence[Value | None], place: str) -> list[Value]:
+        """The results of a function of the model."""
+        given = self.attributes(call, place)
+        if unknown := set(given) - {*record.attribute, *(a.name for a in record.attribute_proto)}:
+            raise UnsupportedError(f"{place}: the function has no attribute {shown(min(unknown), 80)}")
+        defaults = {a.name: self.attribute(a, place) for a in record.attribute_proto}
+        return self.function(record, defaults | dict(given), operands, call.output, place)
+
+    def of_standard(self, call: Any, operands: Sequence[Value | None], place: str) -> list[Value] | None:
+        """The results of an operator that the ONNX standard defines by a function of others; None for another one."""
+        schema = schema_of(call, self.opset)
+        if schema is None:
+            return None
+        given = {
+            **{n: self.attribute(a.default_value, place) for n, a in schema.attributes.items() if a.default_value.type},
+            **self.attributes(call, place),
+        }
+        if unknown := set(given) - set(schema.attributes):
+            raise UnsupportedError(f"{place}: dlc does not read its attribute {shown(min(unknown), 80)}")
+        tensors = [None if v is None else v.as_tensor() for v in operands]
+        try:
+            record = body_of(schema, call, self.opset, self.parameters, tensors)
+        except Exception as error:  # onnx's own checks of a node that makes no sense
+            raise FileFormatError(f"{place}: {shown(str(error))}") from error
+        return None if record is None else self.function(record, given, operands, call.output, place)
+
+
+_NOTHING = Value()
+
+
+def _texts(found: Iterable[bytes], place: str) -> list[str]:
+    try:
+        return [t.decode() for t in found]
+    except UnicodeDecodeError:
+        raise FileFormatError(f"{place}: text that is not UTF-8") from None
 
 
 def _check_text(place: str, *texts: object) -> None:

@@ -7,10 +7,11 @@ from functools import reduce
 from typing import Any
 
 from dlc import ops
-from dlc.dtypes import FLOATING, UNSIGNED
+from dlc.dtypes import FLOATING, INTEGER, UNSIGNED, itemsize
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.arrays import dtype_of
 from dlc.frontend.onnx.call import Call, Importer
+from dlc.frontend.onnx.importers.old import pair
 from dlc.ops.tensor import Tensor
 
 
@@ -19,7 +20,7 @@ def _unary(function: Callable[..., Any]) -> Importer:
 
 
 def _binary(function: Callable[..., Any]) -> Importer:
-    return lambda c: function(c[0], c[1])
+    return lambda c: function(*pair(c))
 
 
 def _several(function: Callable[..., Any]) -> Importer:
@@ -28,7 +29,7 @@ def _several(function: Callable[..., Any]) -> Importer:
 
 def _divide(c: Call) -> Tensor:
     """Integers divide towards zero in ONNX."""
-    a, b = c[0], c[1]
+    a, b = pair(c)
     if a.dtype in FLOATING:
         return ops.divide(a, b)
     if a.dtype in UNSIGNED:
@@ -64,12 +65,37 @@ def _shift(c: Call) -> Tensor:
 
 
 def _power(c: Call) -> Tensor:
-    return ops.pow(c[0], c[1] if c[1].dtype == c[0].dtype else ops.astype(c[1], c[0].dtype))
+    """The result has the base's dtype; integers are raised in float64, which is exact up to 2^53."""
+    a, b = pair(c)
+    dtype = a.dtype if a.dtype in FLOATING else "float64"
+    found = ops.pow(ops.astype(a, dtype), ops.astype(b, dtype))
+    return ops.astype(found, a.dtype)
+
+
+def _mean(c: Call) -> Tensor:
+    return reduce(ops.add, (c[i] for i in range(len(c.operands)))) / float(len(c.operands))
+
+
+def _bit_cast(c: Call) -> Tensor:
+    to = dtype_of(c.int("to", 0), c.place)
+    if to == c[0].dtype:
+        return c[0]
+    if c[0].dtype in INTEGER and to in INTEGER and itemsize(to) == itemsize(c[0].dtype):
+        return ops.astype(c[0], to)
+    raise c.unsupported(f"the bits of {c[0].type} as {to}")
 
 
 def _cast(c: Call) -> Tensor:
     c.read.update(("saturate", "round_mode"))  # for dtypes of 8 bits and less
     return ops.astype(c[0], dtype_of(c.int("to", 0), c.place))
+
+
+def _prelu(c: Call) -> Tensor:
+    """Before opset 7 a vector of slopes was one for each channel."""
+    x, slope = c[0], c[1]
+    if c.opset < 7 and slope.ndim == 1 and x.ndim > 2:
+        slope = ops.reshape(slope, (slope.shape[0], *[1] * (x.ndim - 2)))
+    return ops.where(ops.less(x, 0), x * slope, x)
 
 
 def _clip(c: Call) -> Tensor:
@@ -126,6 +152,8 @@ ELEMENTWISE: dict[str, Importer] = {
     "Log": _unary(ops.log),
     "Max": _several(ops.maximum),
     "Min": _several(ops.minimum),
+    "Mean": _mean,
+    "BitCast": _bit_cast,
     "Mish": _unary(ops.mish),
     "Mod": _modulo,
     "Mul": _binary(ops.multiply),
@@ -133,7 +161,7 @@ ELEMENTWISE: dict[str, Importer] = {
     "Not": _unary(ops.logical_not),
     "Or": _binary(ops.logical_or),
     "Pow": _power,
-    "PRelu": lambda c: ops.where(ops.less(c[0], 0.0), c[0] * c[1], c[0]),
+    "PRelu": _prelu,
     "Reciprocal": _unary(ops.reciprocal),
     "Relu": lambda c: ops.relu(c[0]) if c[0].dtype in FLOATING else ops.maximum(c[0], 0),
     "Round": _unary(ops.round),

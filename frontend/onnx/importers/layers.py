@@ -17,6 +17,7 @@ Pads = list[tuple[int, int]]
 
 def _gemm(c: Call) -> Tensor:
     a, b = c[0], c[1]
+    c.read.add("broadcast")  # before opset 7
     y = ops.matmul(
         ops.matrix_transpose(a) if c.int("transA", 0) else a, ops.matrix_transpose(b) if c.int("transB", 0) else b
     )
@@ -136,33 +137,45 @@ def _average_pool(c: Call) -> Tensor:
     return ops.sum(seen, axis=axes) / ops.sum(ones, axis=axes)
 
 
-def _batch_norm(c: Call) -> Tensor:
-    c.read.update(("momentum", "spatial"))  # of training only; of opset 7
-    if c.int("training_mode", 0) or c.results > 1:
-        raise c.unsupported("batch normalisation in training mode")
-    x = c[0]
+def _batch_norm(c: Call) -> list[Tensor]:
+    """In training mode also the running mean and variance after this batch, whose variance is the biased one."""
+    c.read.update(("is_test", "spatial"))  # before opset 7 and 9
+    x, momentum = c[0], c.float("momentum", 0.9)
     column = (1, -1, *[1] * (x.ndim - 2))
     scale, bias, mean, var = (ops.reshape(c[i], column) for i in range(1, 5))
-    return (x - mean) / ops.sqrt(var + c.float("epsilon", 1e-5)) * scale + bias
+    running: list[Tensor] = []
+    if c.int("training_mode", 0):
+        axes = (0, *range(2, x.ndim))
+        seen = ops.mean(x, axis=axes, keepdims=True), ops.var(x, axis=axes, keepdims=True)
+        blends = zip((mean, var), seen, strict=True)
+        running = [ops.reshape(old * momentum + new * (1.0 - momentum), (-1,)) for old, new in blends]
+        mean, var = seen
+    elif c.results > 1:
+        raise c.unsupported("the statistics of batch normalisation in inference mode")
+    return [(x - mean) / ops.sqrt(var + c.float("epsilon", 1e-5)) * scale + bias, *running]
 
 
-def _dropout(c: Call) -> Tensor:
-    """Inference only: the identity."""
-    c.read.update(("ratio", "seed", "is_test"))
-    if c.results > 1 or (c.has(2) and c.static(2).any()):
-        raise c.unsupported("dropout in training mode, or its mask")
-    return c[0]
+def _dropout(c: Call) -> list[Tensor]:
+    """Inference only, where it is the identity and its mask is true; or in training mode with a ratio of 0."""
+    c.read.update(("seed", "is_test"))
+    training = c.has(2) and bool(c.static(2).any())
+    ratio = (float(c.static(1).item()) if c.has(1) else 0.5) if c.opset >= 12 else c.float("ratio", 0.5)
+    if training and ratio != 0.0:
+        raise c.unsupported("dropout in training mode")
+    return [c[0], ops.ones_like(c[0], dtype="bool" if c.opset >= 10 else c[0].dtype)]
 
 
-def _layer_norm(c: Call) -> Tensor:
+def _layer_norm(c: Call) -> list[Tensor]:
     x, axis = c[0], c.int("axis", -1)
-    if c.results > 1 or not -x.ndim <= axis < x.ndim:
-        raise c.unsupported("the statistics of a layer normalisation")
+    if not -x.ndim <= axis < x.ndim:
+        raise FileFormatError(f"{c.place}: {x.type} has no axis {axis}")
     c.read.add("stash_type")
     axes = tuple(range(axis % x.ndim, x.ndim))
-    centred = x - ops.mean(x, axis=axes, keepdims=True)
-    y = centred / ops.sqrt(ops.mean(ops.square(centred), axis=axes, keepdims=True) + c.float("epsilon", 1e-5)) * c[1]
-    return y + c[2] if c.has(2) else y
+    mean = ops.mean(x, axis=axes, keepdims=True)
+    centred = x - mean
+    deviation = ops.sqrt(ops.mean(ops.square(centred), axis=axes, keepdims=True) + c.float("epsilon", 1e-5))
+    y = centred / deviation * c[1]
+    return [y + c[2] if c.has(2) else y, mean, 1.0 / deviation]
 
 
 LAYERS: dict[str, Importer] = {

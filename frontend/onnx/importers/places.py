@@ -6,16 +6,8 @@ from dlc import ops
 from dlc.dims import Dim, product
 from dlc.dtypes import NUMERIC
 from dlc.errors import FileFormatError
-from dlc.frontend.onnx.call import Call, Importer
+from dlc.frontend.onnx.call import Call, Importer, axis_of
 from dlc.ops.tensor import Tensor
-
-
-def axis_of(c: Call, x: Tensor, default: int) -> int:
-    """The attribute `axis`, counted from the front."""
-    axis = c.int("axis", default)
-    if not -x.ndim <= axis < x.ndim:
-        raise FileFormatError(f"{c.place}: {x.type} has no axis {axis}")
-    return axis % x.ndim
 
 
 def from_front(indices: Tensor, d: object) -> Tensor:
@@ -81,7 +73,7 @@ def _scatter_elements(c: Call) -> Tensor:
     x, mode = c[0], c.text("reduction", "none")
     axis = axis_of(c, x, 0)
     if mode not in ("none", "add"):
-        raise c.unsupported(f"ScatterElements with reduction={mode!r:.40}")
+        raise c.unsupported(f"{c.operator} with reduction={mode!r:.40}")
     places = from_front(c[1], x.shape[axis])
     return ops.put_along_axis(x, places, c[2], axis, {"none": "set", "add": "add"}[mode])
 
@@ -121,6 +113,7 @@ PLACES: dict[str, Importer] = {
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
     "OneHot": _one_hot,
+    "Scatter": _scatter_elements,
     "ScatterElements": _scatter_elements,
     "ScatterND": _scatter_nd,
     "TopK": _top_k,

@@ -12,6 +12,7 @@ from dlc.dims import Dim, product
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.arrays import MAX_ELEMENTS
 from dlc.frontend.onnx.call import Call, Importer, Value
+from dlc.frontend.onnx.importers.arrangements import padded
 from dlc.ops.definition import Array
 from dlc.ops.tensor import Tensor
 
@@ -24,7 +25,8 @@ def _shape(c: Call) -> Value:
 
 def _reshape(c: Call) -> Tensor:
     """0 copies a dim, unless allowzero says that it means 0."""
-    x, wanted, copies = c[0], c.int_list(1), not c.int("allowzero", 0)
+    x, copies = c[0], not c.int("allowzero", 0)
+    wanted = (c.ints("shape") or []) if c.opset < 5 else c.int_list(1)
     if any(copies and isinstance(d, int) and d == 0 and i >= x.ndim for i, d in enumerate(wanted)):
         raise FileFormatError(f"{c.place}: a 0 in the shape {wanted} copies a dim that {x.type} has not")
     return ops.reshape(x, [x.shape[i] if copies and isinstance(d, int) and d == 0 else d for i, d in enumerate(wanted)])
@@ -129,8 +131,6 @@ def _split(c: Call) -> tuple[Tensor, ...]:
 def _pad(c: Call) -> Tensor:
     """Widths and value were attributes before opset 11."""
     x = c[0]
-    if c.text("mode", "constant") != "constant":
-        raise c.unsupported(f"padding by {c.text('mode')!r:.40}")
     if c.opset < 11:
         widths, value = c.ints("pads", []), c.float("value", 0.0)
     else:
@@ -142,7 +142,7 @@ def _pad(c: Call) -> Tensor:
     pairs = [(0, 0)] * x.ndim
     for i, axis in enumerate(axes):
         pairs[axis] = (widths[i], widths[len(axes) + i])
-    return ops.pad(x, pairs, value=value)
+    return padded(c, x, pairs, c.text("mode", "constant"), value)
 
 
 def _constant(c: Call) -> Value:
@@ -167,12 +167,19 @@ def _constant_of_shape(c: Call) -> Tensor:
 
 def _range(c: Call) -> Tensor:
     start, limit, delta = (c.static(i) for i in range(3))
-    if any(a.size != 1 or a.dtype == object for a in (start, limit, delta)) or delta.item() == 0:
-        raise c.unsupported("a range whose bounds are not plain numbers")
-    count = max(0, -int(-(limit.item() - start.item()) // delta.item()))
-    if count > MAX_ELEMENTS:
-        raise FileFormatError(f"{c.place}: a range of {count} elements")
-    return ops.iota((count,), 0, start.dtype.name) * delta.item() + start.item()
+    if any(a.size != 1 for a in (start, limit, delta)) or delta.item() == 0:
+        raise FileFormatError(f"{c.place}: the bounds of a range are one number each, and its step is not 0")
+    first, last, step = (a.item() for a in (start, limit, delta))
+    if isinstance(step, Dim) or (step not in (1, -1) and any(isinstance(b, Dim) for b in (first, last))):
+        raise c.unsupported("a range over named dims whose step is not 1")
+    count = -int(-(last - first) // step) if not isinstance(last - first, Dim) else (last - first) * step
+    if isinstance(count, int):
+        count = max(0, count)
+        if count > MAX_ELEMENTS:
+            raise FileFormatError(f"{c.place}: a range of {count} elements")
+    dtype = "int64" if start.dtype == object else start.dtype.name
+    begin = ops.size_of(first, dtype) if isinstance(first, Dim) else first
+    return ops.iota((count,), 0, dtype) * step + begin
 
 
 SHAPES: dict[str, Importer] = {
