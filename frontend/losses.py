@@ -7,6 +7,7 @@ and `AttributeValueError` for an unknown reduction. Losses of two embeddings are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -145,6 +146,51 @@ def kl_div(log_probabilities: Any, targets: Any, reduction: str = "mean", log_ta
     return losses.sum() / size_of(losses.shape[0], losses.dtype)
 
 
+def poisson_nll(
+    outputs: Any, targets: Any, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
+) -> Tensor:
+    """The negative log-likelihood of counts t under Poisson's distribution: exp(x) - t x of outputs x = log(rate).
+
+    Without `log_input` the outputs are rates, and the loss x - t log(x + eps). The term log(t!) is left out, or, with
+    `full`, taken by Stirling's formula t log t - t + log(2 pi t) / 2 where t > 1. Targets have the outputs' shape.
+
+    >>> import dlc
+    >>> dlc.evaluate(poisson_nll([0.0, 0.0], [1.0, 3.0])).item()
+    1.0
+    """
+    x, t = _pair("poisson_nll", outputs, targets)
+    losses = exp(x) - t * x if log_input else x - t * log(x + eps)
+    if full:
+        large = where(t > 1.0, t, 1.0)
+        stirling = large * log(large) - large + 0.5 * log(2.0 * math.pi * large)
+        losses = losses + where(t > 1.0, stirling, 0.0)
+    return reduced(losses, reduction, "poisson_nll")
+
+
+def gaussian_nll(
+    outputs: Any, targets: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Tensor:
+    """The negative log-likelihood of targets t under normal distributions of means x: (log v + (x - t)^2 / v) / 2.
+
+    The variances `var` broadcast to the outputs; one below `eps` counts as `eps`, with gradient 0. The term
+    log(2 pi) / 2 is added with `full`. Targets have the outputs' shape. D. A. Nix and A. S. Weigend, 1994.
+
+    >>> import dlc
+    >>> dlc.evaluate(gaussian_nll([0.0, 1.0], [2.0, 1.0], [1.0, 1.0])).item()
+    1.0
+    """
+    if not eps > 0:
+        raise AttributeValueError(f"gaussian_nll: eps is above 0, not {eps!r}", where=here())
+    d = _difference("gaussian_nll", outputs, targets)
+    v = clip(convert(wrap(var), d.dtype), min=eps)
+    losses = 0.5 * (log(v) + d * d / v)
+    if losses.shape != d.shape:
+        raise ShapeError(
+            f"gaussian_nll: variances {wrap(var).type} do not broadcast to the outputs {d.type}", where=here()
+        )
+    return reduced(losses + 0.5 * math.log(2.0 * math.pi) if full else losses, reduction, "gaussian_nll")
+
+
 def logistic(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     """log(1 + exp(-t x)) of outputs x and targets t, 1 or -1, of their shape, without overflow.
 
@@ -201,6 +247,7 @@ LOSSES: dict[str, Loss] = {
     "binary_cross_entropy": binary_cross_entropy,
     "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
     "kl_div": kl_div,
+    "poisson_nll": poisson_nll,
     "logistic": logistic,
     "hinge": hinge,
     "squared_hinge": squared_hinge,

@@ -131,7 +131,7 @@ from dlc.ops.pooling import (
 )
 from dlc.ops.powers import exp2, hypot, log2, log10, logaddexp, reciprocal
 from dlc.ops.products import einsum, outer, tensordot, vecdot
-from dlc.ops.random import bernoulli, counted_draws, normal, random_bits, uniform
+from dlc.ops.random import bernoulli, counted_draws, normal, permutation, randint, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
 from dlc.ops.resizing import resize
 from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc

@@ -21,16 +21,20 @@ from weakref import finalize
 
 import numpy as np
 
-from dlc.dims import DimLike, Shape, shape_of
-from dlc.dtypes import FLOATING, dtype_name
+from dlc.dims import Dim, DimLike, Shape, dim, shape_of
+from dlc.dtypes import FLOATING, INTEGER, dtype_name
 from dlc.errors import AttributeValueError, DTypeError
 from dlc.ir import TensorType
 from dlc.ops.arithmetic import floor_divide
 from dlc.ops.definition import Array, Emitter, Kind, Sample, define, located, nbytes
 from dlc.ops.elementwise import convert
 from dlc.ops.functions import cos, log, sqrt
-from dlc.ops.leaves import SEED, STEP
+from dlc.ops.gather import take
+from dlc.ops.leaves import SEED, STEP, scalar
+from dlc.ops.logic import bitwise_right_shift
 from dlc.ops.philox import random_word
+from dlc.ops.reduce import one_axis
+from dlc.ops.sorting import argsort
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import current_path
 
@@ -239,3 +243,56 @@ def bernoulli(
         raise AttributeValueError(f"bernoulli: the probability {p} is not between 0 and 1")
     dims = probability.shape if shape is None else shape_of(shape)
     return _unit(_draw(dims, site, seed, step), name) < probability
+
+
+@located
+def randint(
+    shape: Any, low: int, high: int, dtype: Any = "int64", *, site: int | str | None = None, seed: Any = None,
+    step: Any = None,
+) -> Tensor:  # fmt: skip
+    """Random integers from `low` to `high` - 1, of an integer dtype that holds them; at most 2^32 different ones.
+
+    Each is as likely as any other to within one part in 2^32 / (high - low). Keyed as in `uniform`.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.randint((4,), 0, 10, site=0)).tolist()
+    [3, 9, 0, 7]
+    """
+    name = dtype_name(dtype)
+    if name not in INTEGER:
+        raise DTypeError(f"randint draws integers, not {name}; use uniform")
+    limits = np.iinfo(name)
+    whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (low, high))
+    if not whole or not limits.min <= low < high <= int(limits.max) + 1 or high - low > 2**32:
+        raise AttributeValueError(
+            f"randint: from {low!r} to below {high!r} is no range of 1 to 2^32 integers of dtype {name}"
+        )
+    word, _ = _draw(shape_of(shape), site, seed, step)
+    share = convert(word, "uint64") * scalar(high - low, "uint64")  # in units of 2^-32
+    return convert(bitwise_right_shift(share, scalar(32, "uint64")), name) + scalar(low, name)
+
+
+@located
+def permutation(
+    x: Any, axis: int = 0, *, site: int | str | None = None, seed: Any = None, step: Any = None
+) -> Tensor:
+    """The integers from 0 to x - 1 in random order, as int64; or the slices of a tensor along `axis` in random order.
+
+    `x` is an int, the name of a dim, or a tensor. All orders are equally likely: it sorts 64 random bits for each.
+    Keyed as in `uniform`.
+
+    >>> import dlc
+    >>> sorted(dlc.evaluate(dlc.permutation(5)).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    if isinstance(x, (int, str, Dim)) and not isinstance(x, bool):
+        return _order(dim(x), site, seed, step)
+    t = wrap(x)
+    at = one_axis(axis, t.ndim, "permutation")
+    return take(t, _order(t.shape[at], site, seed, step), axis=at)
+
+
+def _order(size: DimLike, site: int | str | None, seed: Any, step: Any) -> Tensor:
+    first, second = _draw((size,), site, seed, step)
+    keys = convert(first, "uint64") * scalar(2**32, "uint64") + convert(second, "uint64")
+    return argsort(keys)

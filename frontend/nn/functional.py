@@ -7,6 +7,7 @@ from typing import Any
 from dlc import ops
 from dlc.errors import AttributeValueError
 from dlc.frontend.losses import binary_cross_entropy, binary_cross_entropy_with_logits, kl_div
+from dlc.frontend.losses import gaussian_nll as gaussian_nll_loss
 from dlc.frontend.losses import half_mse as half_mse_loss
 from dlc.frontend.losses import hinge as hinge_loss
 from dlc.frontend.losses import huber as huber_loss
@@ -14,6 +15,7 @@ from dlc.frontend.losses import l1 as l1_loss
 from dlc.frontend.losses import logistic as logistic_loss
 from dlc.frontend.losses import mse as mse_loss
 from dlc.frontend.losses import perceptron as perceptron_loss
+from dlc.frontend.losses import poisson_nll as poisson_nll_loss
 from dlc.frontend.losses import smooth_l1 as smooth_l1_loss
 from dlc.frontend.losses import squared_hinge as squared_hinge_loss
 from dlc.frontend.metric_losses import contrastive as contrastive_loss
@@ -84,6 +86,7 @@ __all__ = [
     "dropout",
     "elu",
     "embedding",
+    "gaussian_nll_loss",
     "gelu",
     "glu",
     "half_mse_loss",
@@ -108,6 +111,7 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "perceptron_loss",
+    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
