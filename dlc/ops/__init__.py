@@ -53,6 +53,7 @@ from dlc.ops.arranging import (
     triu,
     unstack,
 )
+from dlc.ops.borders import pad_border
 from dlc.ops.composed import (
     attention,
     dropout,
