@@ -195,3 +195,40 @@ def test_attention_of_heads(batch_first: bool) -> None:
         layer(a[..., :3], b, b)
     with pytest.raises(AttributeValueError, match="num_heads"):
         nn.MultiheadAttention(6, 4)
+
+
+FUNCTIONS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "CELU": (lambda: nn.CELU(0.7), lambda x: ops.celu(x, 0.7)),
+    "Hardshrink": (lambda: nn.Hardshrink(0.3), lambda x: ops.hardshrink(x, 0.3)),
+    "Softshrink": (lambda: nn.Softshrink(0.3), lambda x: ops.softshrink(x, 0.3)),
+    "Tanhshrink": (nn.Tanhshrink, ops.tanhshrink),
+    "GLU": (lambda: nn.GLU(1), lambda x: ops.glu(x, 1)),
+    "PixelShuffle": (lambda: nn.PixelShuffle(2), lambda x: ops.pixel_shuffle(x, 2)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_as_layers(name: str) -> None:
+    layer, function = FUNCTIONS[name]
+    compare(layer(), function, {}, sample(2, 8, 3, 2))
+
+
+def test_channels_become_pixels() -> None:
+    x = sample(2, 8, 3, 5)
+    want = np.empty((2, 2, 6, 10), np.float32)
+    for c, i, j in np.ndindex(2, 2, 2):
+        want[:, c, i::2, j::2] = x[:, c * 4 + i * 2 + j]
+    np.testing.assert_array_equal(dlc.evaluate(ops.pixel_shuffle(x, 2)), want)
+    for wrong in (3, 0):
+        with pytest.raises((ShapeError, AttributeValueError), match="pixel_shuffle"):
+            ops.pixel_shuffle(x, wrong)
+
+
+def test_differences_and_fills() -> None:
+    x = sample(3, 5)
+    for n, axis in ((0, 0), (1, 0), (2, 1), (3, 0), (9, 1)):
+        np.testing.assert_array_equal(dlc.evaluate(ops.diff(x, n, axis)), np.diff(x, n, axis))
+    with pytest.raises(AttributeValueError, match="diff"):
+        ops.diff(x, -1)
+    filled = dlc.evaluate(ops.full_like(x, 2))
+    assert filled.dtype == np.float32 and filled.shape == x.shape and (filled == 2).all()

@@ -73,10 +73,10 @@ from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.ops.convolution_ranks import conv1d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from dlc.ops.cross_entropy import cross_entropy, nll_loss
-from dlc.ops.cumulative import cumulative_prod, cumulative_sum, linear_recurrence, logcumsumexp
+from dlc.ops.cumulative import cumulative_prod, cumulative_sum, diff, linear_recurrence, logcumsumexp
 from dlc.ops.definition import CATALOGUE, Kind, Op
 from dlc.ops.elementwise import astype, where
-from dlc.ops.fill import arange, full, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like
+from dlc.ops.fill import arange, full, full_like, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like
 from dlc.ops.functions import (
     ceil,
     cos,
@@ -134,7 +134,7 @@ from dlc.ops.powers import exp2, hypot, log2, log10, logaddexp, reciprocal
 from dlc.ops.products import einsum, outer, tensordot, vecdot
 from dlc.ops.random import bernoulli, counted_draws, normal, permutation, randint, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
-from dlc.ops.resizing import resize
+from dlc.ops.resizing import pixel_shuffle, resize
 from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc
 from dlc.ops.scan import scan
 from dlc.ops.scattering import gather_nd, index_add, index_put, index_update, put, put_along_axis, scatter_nd

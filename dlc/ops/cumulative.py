@@ -10,7 +10,7 @@ import numpy as np
 
 from dlc.dims import DimLike
 from dlc.dtypes import FLOATING, NUMERIC
-from dlc.errors import DTypeError, ShapeError
+from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ir import TensorType
 from dlc.ops.definition import Array, Kind, Sample, arrays, define, located, nbytes
 from dlc.ops.elementwise import convert, promoted
@@ -131,6 +131,26 @@ def cumulative_prod(x: Any, axis: int = -1, reverse: bool = False, exclusive: bo
     at = one_axis(axis, t.ndim, "cumulative_prod")
     total = cumulative_prod.op(convert(t, widest(t.dtype)), axis=at, reverse=bool(reverse))
     return shifted(total, at, bool(reverse), 1.0) if exclusive else total
+
+
+@located
+def diff(x: Any, n: int = 1, axis: int = -1) -> Tensor:
+    """Each element less the one before it along `axis`, whose size falls by 1; and so on, `n` times.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.diff([1.0, 4.0, 9.0])).tolist()
+    [3.0, 5.0]
+    """
+    t = wrap(x)
+    at = one_axis(axis, t.ndim, "diff")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise AttributeValueError(f"diff: n is an int of at least 0, not {n!r}")
+    for _ in range(n):
+        before = (slice(None),) * at
+        if t.shape[at] == 0:
+            return t
+        t = t[(*before, slice(1, None))] - t[(*before, slice(None, -1))]
+    return t
 
 
 @located

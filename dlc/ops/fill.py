@@ -148,6 +148,18 @@ def ones_like(x: Any, dtype: Any = None) -> Tensor:
 
 
 @located
+def full_like(x: Any, value: bool | int | float, dtype: Any = None) -> Tensor:
+    """One value everywhere, of the shape, and unless told otherwise the dtype, of `x`.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.full_like([1.0, 2.0], 7)).tolist()
+    [7.0, 7.0]
+    """
+    t = wrap(x)
+    return full(t.shape, value, dtype or t.dtype)
+
+
+@located
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = "int64") -> Tensor:
     """start, start + step, ... before `stop`; one argument is `stop`. Bounds are ints or dims, the step an int not 0.
 

@@ -21,6 +21,7 @@ from dlc.ops.fill import along
 from dlc.ops.gather import take
 from dlc.ops.leaves import constant
 from dlc.ops.tensor import Tensor, wrap
+from dlc.ops.view import permute_dims, reshape
 
 
 def _symmetric(i: Array, d: int, n: int, scale: float) -> Array:
@@ -86,6 +87,26 @@ def resize(
     for axis, (n, s) in enumerate(zip(sizes, scales, strict=True), start=2):
         t = _along(t, axis, n, s, mode, coordinates, rounding, cubic)
     return t
+
+
+@located
+def pixel_shuffle(x: Any, factor: int) -> Tensor:
+    """x[N, C * factor^2, H, W] as [N, C, H * factor, W * factor]: each pixel's channels become a square of pixels.
+
+    W. Shi et al., "Real-time single image and video super-resolution", arXiv:1609.05158.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.pixel_shuffle([[[[1.0]], [[2.0]], [[3.0]], [[4.0]]]], 2)).tolist()
+    [[[[1.0, 2.0], [3.0, 4.0]]]]
+    """
+    t = wrap(x)
+    if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
+        raise AttributeValueError(f"pixel_shuffle: the factor is an int of at least 1, not {factor!r}")
+    if t.ndim != 4 or t.shape[1] % factor**2 != 0:
+        raise ShapeError(f"pixel_shuffle takes [N, C * {factor**2}, H, W], not {t.type}")
+    n, c, h, w = t.shape
+    split = reshape(t, (n, c // factor**2, factor, factor, h, w))
+    return reshape(permute_dims(split, (0, 1, 4, 2, 5, 3)), (n, c // factor**2, h * factor, w * factor))
 
 
 def _each(value: Any, rank: int, kind: Any, what: str) -> list[Any]:

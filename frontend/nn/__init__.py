@@ -3,9 +3,12 @@
 from dlc.frontend import initialisers
 from dlc.frontend.nn import functional
 from dlc.frontend.nn.activations import (
+    CELU,
     ELU,
     GELU,
+    GLU,
     SELU,
+    Hardshrink,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
@@ -20,8 +23,10 @@ from dlc.frontend.nn.activations import (
     SiLU,
     Softmax,
     Softplus,
+    Softshrink,
     Softsign,
     Tanh,
+    Tanhshrink,
 )
 from dlc.frontend.nn.attention import MultiheadAttention
 from dlc.frontend.nn.container import Flatten, Identity, Sequential, Unflatten
@@ -78,12 +83,14 @@ from dlc.frontend.nn.pooling import (
     MaxUnpool3d,
 )
 from dlc.frontend.nn.recurrent import LSTM
-from dlc.frontend.nn.resizing import Upsample
+from dlc.frontend.nn.resizing import PixelShuffle, Upsample
 from dlc.frontend.parameter import Buffer, Parameter
 
 __all__ = [
+    "CELU",
     "ELU",
     "GELU",
+    "GLU",
     "LSTM",
     "SELU",
     "AdaptiveAvgPool1d",
@@ -116,6 +123,7 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -143,6 +151,7 @@ __all__ = [
     "MultiheadAttention",
     "PReLU",
     "Parameter",
+    "PixelShuffle",
     "RMSNorm",
     "ReLU",
     "ReLU6",
@@ -157,8 +166,10 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Softshrink",
     "Softsign",
     "Tanh",
+    "Tanhshrink",
     "Unflatten",
     "Upsample",
     "ZeroPad1d",

@@ -191,3 +191,68 @@ class LogSoftmax(Softmax):
     def forward(self, x: Any) -> Tensor:
         """x -> log-probabilities of the same shape."""
         return ops.log_softmax(x, axis=self.dim)
+
+
+class CELU(Module):
+    """x where x > 0, else alpha * (exp(x / alpha) - 1). J. T. Barron, arXiv:1704.07483."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Any) -> Tensor:
+        """The function of x, elementwise."""
+        return ops.celu(x, self.alpha)
+
+    def describe(self) -> str:
+        """The scale of the negative side."""
+        return f"alpha={self.alpha:g}"
+
+
+class Hardshrink(Module):
+    """x where |x| > lambd, else 0."""
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = lambd
+
+    def forward(self, x: Any) -> Tensor:
+        """The function of x, elementwise."""
+        return ops.hardshrink(x, self.lambd)
+
+    def describe(self) -> str:
+        """The bound."""
+        return f"lambd={self.lambd:g}"
+
+
+class Softshrink(Hardshrink):
+    """x moved towards 0 by lambd, and 0 where |x| <= lambd."""
+
+    def forward(self, x: Any) -> Tensor:
+        """The function of x, elementwise."""
+        return ops.softshrink(x, self.lambd)
+
+
+class Tanhshrink(_Activation):
+    """x - tanh(x)."""
+
+    function = staticmethod(ops.tanhshrink)
+
+
+class GLU(Module):
+    """a * sigmoid(b) of the halves a and b of x along `dim`. Dauphin and others (2017), arXiv:1612.08083.
+
+    >>> import dlc
+    >>> from dlc import nn
+    >>> nn.GLU()(dlc.input("x", ("N", 6))).shape
+    (N, 3)
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Any) -> Tensor:
+        """x [..., 2 a, ...] -> [..., a, ...]."""
+        return ops.glu(x, axis=self.dim)
+
+    def describe(self) -> str:
+        """The axis."""
+        return f"dim={self.dim}"

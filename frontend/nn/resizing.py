@@ -7,7 +7,7 @@ from typing import Any
 
 from dlc.errors import AttributeValueError, ShapeError
 from dlc.frontend.nn.module import Module
-from dlc.ops import adaptive_avg_pool, resize
+from dlc.ops import adaptive_avg_pool, pixel_shuffle, resize
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -87,3 +87,18 @@ class Upsample(Module):
         """The size and mode."""
         by = f"size={self.size}" if self.size is not None else f"scale_factor={self.scale_factor}"
         return f"{by}, mode={self.mode!r}"
+
+
+class PixelShuffle(Module):
+    """x [N, C r^2, H, W] -> [N, C, H r, W r], with r = upscale_factor. W. Shi and others, arXiv:1609.05158."""
+
+    def __init__(self, upscale_factor: int) -> None:
+        self.upscale_factor = upscale_factor
+
+    def forward(self, x: Any) -> Tensor:
+        """Channels made into pixels."""
+        return pixel_shuffle(x, self.upscale_factor)
+
+    def describe(self) -> str:
+        """The factor."""
+        return f"{self.upscale_factor}"
