@@ -141,7 +141,7 @@ def test_scatters_check_their_indices(backend: str, wrong: int) -> None:
     lambda: dlc.roll(A, True, 0), lambda: dlc.roll(A, 1, 9), lambda: dlc.tile(A, -1), lambda: dlc.split(A, 2, 1),
     lambda: dlc.split(A, [1, 1], 1), lambda: dlc.diagonal(A[0, 0]), lambda: dlc.tril([1.0]), lambda: dlc.meshgrid(A),
     lambda: dlc.linspace(0.0, 1.0, 3, "int32"), lambda: dlc.linspace("a", 1.0, 3), lambda: dlc.moveaxis(A, (0, 1), 0),
-    lambda: dlc.repeat(A, [1, 2], 0), lambda: dlc.chunk(A, 0), lambda: dlc.unstack(3.0), lambda: dlc.eye(-1),
+    lambda: dlc.repeat(A, [1, 2, 3], 0), lambda: dlc.chunk(A, 0), lambda: dlc.unstack(3.0), lambda: dlc.eye(-1),
     lambda: dlc.cumulative_sum(3.0), lambda: dlc.argsort(3.0), lambda: dlc.topk(A, 5), lambda: dlc.topk(A, -1),
     lambda: dlc.argsort([True]), lambda: dlc.searchsorted(A, A), lambda: dlc.gather_nd(A, [[0.0]]),
     lambda: dlc.gather_nd(A, 0), lambda: dlc.gather_nd(A, [[0, 0, 0, 0]]), lambda: dlc.index_add(A, [[0]], A),
