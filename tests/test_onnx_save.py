@@ -122,7 +122,8 @@ def of_dtype(op: Op, dtype: str) -> list[Case]:
     found = []
     for i, sample in enumerate(op.samples()):
         numbers = [isinstance(a, np.ndarray) and a.dtype.kind in "fb" for a in sample.args]
-        args = [np.abs(np.nan_to_num(a, posinf=9, neginf=-9)).astype(dtype) if n else a for a, n in zip(sample.args, numbers, strict=True)]
+        pairs = zip(sample.args, numbers, strict=True)
+        args = [np.abs(np.nan_to_num(a, posinf=9, neginf=-9)).astype(dtype) if n else a for a, n in pairs]
         try:
             found.append(Case(op, type(sample)(tuple(args), sample.kwargs), prefix=f"s{i}_"))
         except dlc.errors.DlcError:
