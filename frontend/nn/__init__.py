@@ -82,7 +82,8 @@ from dlc.frontend.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
-from dlc.frontend.nn.recurrent import LSTM
+from dlc.frontend.nn.recurrent import GRU, LSTM, RNN
+from dlc.frontend.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from dlc.frontend.nn.resizing import PixelShuffle, Upsample
 from dlc.frontend.parameter import Buffer, Parameter
 
@@ -91,7 +92,9 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
     "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -121,6 +124,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GlobalAvgPool2d",
     "GroupNorm",
     "Hardshrink",
@@ -134,6 +138,7 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -153,6 +158,7 @@ __all__ = [
     "Parameter",
     "PixelShuffle",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "ReLU6",
     "ReflectionPad1d",
