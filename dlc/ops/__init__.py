@@ -54,6 +54,7 @@ from dlc.ops.arranging import (
     unstack,
 )
 from dlc.ops.borders import pad_border
+from dlc.ops.call import after, checkpoint, custom_vjp
 from dlc.ops.composed import (
     attention,
     dropout,

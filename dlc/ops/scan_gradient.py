@@ -33,6 +33,11 @@ def use_gradients(gradients: Gradients) -> None:
     _gradients[:] = [gradients]
 
 
+def gradients_of(*args: Any) -> list[Tensor]:
+    """The gradients of outputs by inputs under cotangents, for VJPs that differentiate a body."""
+    return _gradients[0](*args)
+
+
 def backward_scan(
     g: Sequence[Tensor | None],
     y: Tensor,
@@ -81,7 +86,7 @@ class _Backward:
         """Differentiate one step, find what must be stacked, build both scans, and gather what left the loop."""
         outputs = [Tensor(self.body.outputs[i]) for i in self.seeds]
         inputs = [Tensor(self.body.inputs[i]) for i in self.floating]
-        step = dict(zip(self.floating, _gradients[0](outputs, inputs, list(self.seeds.values())), strict=True))
+        step = dict(zip(self.floating, gradients_of(outputs, inputs, list(self.seeds.values())), strict=True))
         captures = [i for i in self.floating if i >= self.carries + self.slices]
         parts = {i: self._parts(step[i].node) for i in captures}
         carried = [i for i in self.seeds if i < self.carries]

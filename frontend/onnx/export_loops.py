@@ -23,6 +23,19 @@ def _fused(w: Writer, node: Node, xs: list[Value]) -> Any:
     return found if len(found) > 1 else found[0]
 
 
+@exports("call")
+def _call(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
+    """The nodes of the body; a rule for the gradient is in the graph already where it was asked for."""
+    body = node.attrs["body"]
+    return w.graph(body, dict(zip(body.inputs, xs, strict=True)))
+
+
+@exports("after")
+def _after(w: Writer, node: Node, xs: list[Value]) -> Value:
+    """The value itself: whoever runs the file decides the order."""
+    return w.op("Identity", xs[0])
+
+
 @exports("scan")
 def _scan(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
     from onnx import helper
