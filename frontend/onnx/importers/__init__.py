@@ -5,13 +5,18 @@ from dlc.frontend.onnx.importers.arrangements import ARRANGEMENTS
 from dlc.frontend.onnx.importers.control import CONTROL
 from dlc.frontend.onnx.importers.elementwise import ELEMENTWISE
 from dlc.frontend.onnx.importers.layers import LAYERS
+from dlc.frontend.onnx.importers.optimisers import OPTIMISERS
 from dlc.frontend.onnx.importers.places import PLACES
+from dlc.frontend.onnx.importers.pooling import POOLING
+from dlc.frontend.onnx.importers.quantised import QUANTISED
+from dlc.frontend.onnx.importers.recurrent import RECURRENT
 from dlc.frontend.onnx.importers.reductions import REDUCTIONS
 from dlc.frontend.onnx.importers.shapes import FOLDED, SHAPES
 
-# What takes about ten times as long as another to import.
-HEAVY = frozenset({*REDUCTIONS, *LAYERS, *PLACES, *CONTROL, *ARRANGEMENTS})
+# What takes about ten times as long as others to import.
+_SLOW = [REDUCTIONS, LAYERS, POOLING, PLACES, CONTROL, ARRANGEMENTS, QUANTISED, RECURRENT, OPTIMISERS]
+HEAVY = frozenset(name for table in _SLOW for name in table)
 
-IMPORTERS: dict[str, Importer] = {**ELEMENTWISE, **REDUCTIONS, **SHAPES, **LAYERS, **PLACES, **CONTROL, **ARRANGEMENTS}
+IMPORTERS: dict[str, Importer] = {n: f for table in [ELEMENTWISE, SHAPES, *_SLOW] for n, f in table.items()}
 
 __all__ = ["FOLDED", "HEAVY", "IMPORTERS"]

@@ -1,15 +1,15 @@
-"""Products, convolution, pooling and normalisation."""
+"""Products, convolution and normalisation."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 from dlc import ops
 from dlc.dims import Dim
-from dlc.dtypes import FLOATING
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.call import Call, Importer
+from dlc.frontend.onnx.importers.quantised import quantised_convolutions
 from dlc.ops.tensor import Tensor
 
 Pads = list[tuple[int, int]]
@@ -26,7 +26,7 @@ def _gemm(c: Call) -> Tensor:
     return y + (c[2] if beta == 1.0 else c[2] * beta) if c.has(2) else y
 
 
-def _spatial(c: Call, name: str, rank: int, default: int = 1) -> list[int]:
+def spatial(c: Call, name: str, rank: int, default: int = 1) -> list[int]:
     values = c.ints(name, [default] * rank)
     assert values is not None
     if len(values) != rank or any(v < 1 for v in values):
@@ -34,7 +34,7 @@ def _spatial(c: Call, name: str, rank: int, default: int = 1) -> list[int]:
     return values
 
 
-def _padding(c: Call, dims: Any, sizes: list[int], strides: list[int], gaps: list[int]) -> Pads:
+def padding(c: Call, dims: Any, sizes: list[int], strides: list[int], gaps: list[int]) -> Pads:
     rank, mode = len(sizes), c.text("auto_pad", "NOTSET")
     given = c.ints("pads", [0] * (2 * rank))
     assert given is not None
@@ -56,85 +56,59 @@ def _padding(c: Call, dims: Any, sizes: list[int], strides: list[int], gaps: lis
     return pads
 
 
-def _convolution(c: Call) -> Tensor:
-    """One axis is computed as two, the first of length 1."""
-    x, w = c[0], c[1]
+CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: ops.conv1d, 2: ops.conv2d, 3: ops.conv3d}
+TRANSPOSED: dict[int, Callable[..., Tensor]] = {
+    1: ops.conv_transpose1d,
+    2: ops.conv_transpose2d,
+    3: ops.conv_transpose3d,
+}
+
+
+def _kernel(c: Call, x: Tensor, w: Tensor) -> tuple[list[int], list[int], list[int], int]:
+    """Sizes, strides, dilations and groups of a convolution over 1 to 3 axes."""
     rank = x.ndim - 2
-    if rank not in (1, 2):
+    if rank not in CONVOLUTIONS:
         raise c.unsupported(f"a convolution of {x.type}")
     sizes = [d for d in w.shape[2:] if isinstance(d, int)]
     if len(sizes) != rank:
         raise FileFormatError(f"{c.place}: the kernel {w.type} does not fit {x.type}")
-    strides, gaps = _spatial(c, "strides", rank), _spatial(c, "dilations", rank)
-    pads = _padding(c, x.shape[2:], sizes, strides, gaps)
     if c.ints("kernel_shape", sizes) != sizes:
         raise FileFormatError(f"{c.place}: kernel_shape differs from the kernel {w.type}")
     groups = c.int("group", 1)
     if groups < 1:
         raise FileFormatError(f"{c.place}: group is {groups}, but must be at least 1")
-    if rank == 1:
-        x, w, pads = ops.expand_dims(x, 2), ops.expand_dims(w, 2), [(0, 0), *pads]
-        strides, gaps = [1, *strides], [1, *gaps]
-    y = ops.conv2d(x, w, tuple(strides), tuple(pads), tuple(gaps), groups)
-    y = ops.squeeze(y, 2) if rank == 1 else y
-    return y + ops.reshape(c[2], (1, -1, *[1] * rank)) if c.has(2) else y
+    return sizes, spatial(c, "strides", rank), spatial(c, "dilations", rank), groups
+
+
+def _convolved(c: Call, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    sizes, strides, gaps, groups = _kernel(c, x, w)
+    pads = padding(c, x.shape[2:], sizes, strides, gaps)
+    y = CONVOLUTIONS[len(sizes)](x, w, tuple(strides), tuple(pads), tuple(gaps), groups)
+    return y if bias is None else y + ops.reshape(bias, (1, -1, *[1] * len(sizes)))
 
 
 def _transposed(c: Call) -> Tensor:
-    """The adjoint of a convolution; what output_padding adds beyond the stride no element reaches."""
     x, w = c[0], c[1]
-    rank = x.ndim - 2
-    sizes = [d for d in w.shape[2:] if isinstance(d, int)]
-    if rank not in (1, 2) or len(sizes) != rank or c.ints("output_shape") or c.text("auto_pad", "NOTSET") != "NOTSET":
-        raise c.unsupported(f"a transposed convolution of {x.type} by {w.type} with these attributes")
-    strides, gaps = _spatial(c, "strides", rank), _spatial(c, "dilations", rank)
-    pads = _padding(c, x.shape[2:], sizes, strides, gaps)
-    over, groups = c.ints("output_padding", [0] * rank), c.int("group", 1)
+    sizes, strides, gaps, groups = _kernel(c, x, w)
+    rank, mode = len(sizes), c.text("auto_pad", "NOTSET")
+    over, wanted = c.ints("output_padding", [0] * rank), c.ints("output_shape")
     assert over is not None
-    if c.ints("kernel_shape", sizes) != sizes or groups < 1 or len(over) != rank or any(o < 0 for o in over):
-        raise FileFormatError(f"{c.place}: the attributes do not fit the kernel {w.type}")
-    extra = [o if o >= s else 0 for o, s in zip(over, strides, strict=True)]
-    how = zip(x.shape[2:], sizes, strides, gaps, pads, over, extra, strict=True)
-    shape = [(d - 1) * s + gap * (n - 1) + 1 - low - high + o - e for d, n, s, gap, (low, high), o, e in how]
-    if rank == 1:
-        x, w, pads = ops.expand_dims(x, 2), ops.expand_dims(w, 2), [(0, 0), *pads]
-        strides, gaps, shape, extra = [1, *strides], [1, *gaps], [1, *shape], [0, *extra]
-    y = ops.conv2d_data_gradient(x, w, tuple(shape), tuple(strides), tuple(pads), tuple(gaps), groups)
-    y = ops.pad(y, [(0, 0), (0, 0), *((0, e) for e in extra)])
-    y = ops.squeeze(y, 2) if rank == 1 else y
+    if len(over) != rank or any(o < 0 for o in over):
+        raise FileFormatError(f"{c.place}: output_padding must be {rank} ints of at least 0, not {over[:8]}")
+    if wanted is None and mode in ("NOTSET", "VALID"):
+        pads = padding(c, x.shape[2:], sizes, strides, gaps)
+    else:
+        c.read.add("pads")
+        shape = [d * s for d, s in zip(x.shape[2:], strides, strict=True)] if wanted is None else wanted[-rank:]
+        how = zip(x.shape[2:], sizes, strides, gaps, over, shape, strict=True)
+        totals: list[Any] = [(d - 1) * s + gap * (n - 1) + 1 + o - want for d, n, s, gap, o, want in how]
+        if any(isinstance(t, Dim) for t in totals):
+            raise c.unsupported(f"a given shape of a result whose operand is {x.type}")
+        over = [o + max(0, -t) for o, t in zip(over, totals, strict=True)]
+        totals = [max(0, t) for t in totals]
+        pads = [(t // 2, t - t // 2) if mode == "SAME_UPPER" else (t - t // 2, t // 2) for t in totals]
+    y = TRANSPOSED[rank](x, w, tuple(strides), tuple(pads), tuple(over), groups, tuple(gaps))
     return y + ops.reshape(c[2], (1, -1, *[1] * rank)) if c.has(2) else y
-
-
-def _windows(c: Call, fill: float) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """The windows of an operand, those of ones in its place (0 where padded), and the windows' axes."""
-    x = c[0]
-    rank = x.ndim - 2
-    if rank < 1 or x.dtype not in FLOATING:
-        raise c.unsupported(f"pooling of {x.type}")
-    if c.int("ceil_mode", 0):
-        raise c.unsupported("pooling with ceil_mode=1")
-    sizes, strides = _spatial(c, "kernel_shape", rank), _spatial(c, "strides", rank)
-    gaps = _spatial(c, "dilations", rank)
-    pads = [(0, 0), (0, 0), *_padding(c, x.shape[2:], sizes, strides, gaps)]
-    axes = tuple(range(2, x.ndim))
-    padded = (ops.pad(x, pads, value=fill), ops.pad(ops.ones_like(x), pads))
-    seen, ones = (ops.windows(t, axes, sizes, strides, gaps) for t in padded)
-    return seen, ones, tuple(range(x.ndim, x.ndim + rank))
-
-
-def _max_pool(c: Call) -> Tensor:
-    if c.results > 1:
-        raise c.unsupported("the positions of a max-pooling (its second result)")
-    c.read.add("storage_order")  # of those positions only
-    seen, _, axes = _windows(c, -math.inf)
-    return ops.max(seen, axis=axes)
-
-
-def _average_pool(c: Call) -> Tensor:
-    seen, ones, axes = _windows(c, 0.0)
-    if c.int("count_include_pad", 0):
-        return ops.mean(seen, axis=axes)
-    return ops.sum(seen, axis=axes) / ops.sum(ones, axis=axes)
 
 
 def _batch_norm(c: Call) -> list[Tensor]:
@@ -178,16 +152,24 @@ def _layer_norm(c: Call) -> list[Tensor]:
     return [y + c[2] if c.has(2) else y, mean, 1.0 / deviation]
 
 
+def _local_response(c: Call) -> Tensor:
+    """Over an odd number of channels; an even one reaches further to the other side than that of ops."""
+    x, size = c[0], c.int("size", 1)
+    alpha, beta, bias = c.float("alpha", 1e-4), c.float("beta", 0.75), c.float("bias", 1.0)
+    if size < 1 or size % 2 == 0:
+        raise c.unsupported(f"a local response over {size} channels")
+    return ops.local_response_norm(x, size, alpha=alpha, beta=beta, k=bias)
+
+
 LAYERS: dict[str, Importer] = {
-    "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
-    "Conv": _convolution,
+    "Conv": lambda c: _convolved(c, c[0], c[1], c[2] if c.has(2) else None),
     "ConvTranspose": _transposed,
     "Dropout": _dropout,
     "Gemm": _gemm,
-    "GlobalAveragePool": lambda c: ops.global_avg_pool(c[0]),
-    "GlobalMaxPool": lambda c: ops.global_max_pool(c[0]),
+    "InstanceNormalization": lambda c: ops.instance_norm(c[0], c[1], c[2], eps=c.float("epsilon", 1e-5)),
+    "LRN": _local_response,
     "LayerNormalization": _layer_norm,
+    **quantised_convolutions(_convolved),
     "MatMul": lambda c: ops.matmul(c[0], c[1]),
-    "MaxPool": _max_pool,
 }
