@@ -159,6 +159,11 @@ def _not_utf8() -> Iterator[tuple[str, Any]]:
 
 def _sizes() -> Iterator[tuple[str, Any]]:
     big = [ints("s", 2**40)]
+    edges = [ints("w", 0, 0, 0, 2**40)]
+    yield "4 TiB of edges", model(_node("Pad", "x", "w", mode="edge"), initializer=edges)
+    for size in (2**40, -1, 0):
+        wanted = [ints("n", 2, size)]
+        yield f"resized to {size}", model([helper.make_node("Resize", ["x", "", "", "n"], ["y"])], initializer=wanted)
     yield "4 TiB of ConstantOfShape", model(_node("ConstantOfShape", "s"), initializer=big)
     yield "Expand", model(_node("Expand", "x", "s"), initializer=[ints("s", 2**30, 2, 3)])
     yield "Expand by steps", model(

@@ -14,6 +14,8 @@ from dlc.frontend.onnx.arrays import dtype_of
 from dlc.frontend.onnx.call import Call, Importer, Value, axis_of
 from dlc.ops.tensor import Tensor
 
+MAX_AXIS = 2**24  # elements of an axis whose places are written out one by one
+
 
 def padded(c: Call, x: Tensor, pairs: Sequence[tuple[Any, Any]], mode: str, value: Any) -> Tensor:
     """`x` with more elements at its ends, or fewer where a width is negative. A mode other than constant copies."""
@@ -33,6 +35,8 @@ def padded(c: Call, x: Tensor, pairs: Sequence[tuple[Any, Any]], mode: str, valu
             size = x.shape[axis]
             if isinstance(size, Dim) or size == 0:
                 raise c.unsupported(f"padding of {x.type} by {mode!r:.40} along axis {axis}")
+            if size + low + high > MAX_AXIS:
+                raise FileFormatError(f"{c.place}: an axis of {size + low + high} elements to copy")
             kind: Any = mode
             places = np.pad(np.arange(size), (low, high), kind)
             x = ops.take(x, ops.constant(places), axis=axis)

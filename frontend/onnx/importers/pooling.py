@@ -12,6 +12,7 @@ from dlc.dims import Dim, product
 from dlc.dtypes import FLOATING
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.call import Call, Importer
+from dlc.frontend.onnx.importers.arrangements import MAX_AXIS
 from dlc.frontend.onnx.importers.layers import padding, spatial
 from dlc.ops.resizing import COORDINATES
 from dlc.ops.tensor import Tensor
@@ -169,6 +170,10 @@ def _resized(c: Call, x: Tensor, given: dict[int, Any], sizes: bool, how: dict[s
         if any(e != int(e) for e in ends):  # ONNX aligns the corners of a result of broken length then
             raise c.unsupported("resizing by a scale that gives no whole length, with corners aligned")
     wanted: dict[str, Any] = {"size" if sizes else "scale": values, **how}
+    dims = [x.shape[a] for a in changing]
+    lengths = values if sizes else [s * d for s, d in zip(values, dims, strict=True) if isinstance(d, int)]
+    if any(isinstance(n, Dim) or not 0 < n <= MAX_AXIS for n in (*lengths, *values)):
+        raise FileFormatError(f"{c.place}: {x.type} cannot be resized by {values[:8]}")
     done = ops.resize(flat, **wanted)
     shape = [*(x.shape[a] for a in staying), *done.shape[2:]]
     back = [order.index(a) for a in range(x.ndim)]
