@@ -39,6 +39,7 @@ def started(arguments: Sequence[str], cache: str, folder: str) -> tuple[float, s
     """(when a process with this cache was started, what it printed); the process has ended."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "DLC_CACHE_DIR": cache, "PYTHONPATH": path}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode beside it
     began = time.time()
     done = subprocess.run(
         [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True, check=True
