@@ -37,6 +37,21 @@ def test_workers_start_where_there_is_work_for_them(size: int, cores: int, wante
     assert workers_for(["x" * size], cores) == wanted
 
 
+def test_a_program_that_is_no_python_starts_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for odd in (None, "", "/usr/sbin/uwsgi"):
+        monkeypatch.setattr(workers.sys, "executable", odd)
+        assert workers_for(["x" * 10**6], 8) == 0
+
+
+def test_workers_import_nothing_from_the_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    (tmp_path / "numba.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, bytes] = {}
+    group = Workers(1, deque(tasks(1)), found.__setitem__)
+    group.join()
+    assert group.left == [] and len(found) == 1
+
+
 def test_workers_make_code_that_this_process_can_load() -> None:
     given = tasks(5)
     found: dict[str, bytes] = {}

@@ -23,8 +23,8 @@ MOST = 8  # processes
 
 def workers_for(sources: Sequence[str], cores: int) -> int:
     """How many processes to start for the compilation of these sources, besides this one."""
-    if os.name != "posix" or not sys.executable:
-        return 0
+    if os.name != "posix" or not os.path.basename(sys.executable or "").startswith("python"):
+        return 0  # a program that holds an interpreter is none
     return max(0, min(cores - 1, MOST, sum(map(len, sources)) // SHARE))
 
 
@@ -74,7 +74,7 @@ class _Worker:
         paths = os.pathsep.join(path for path in sys.path if path)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", call],
+                [sys.executable, "-P", "-c", call],  # nothing is imported from the working folder
                 pass_fds=(there, back), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": paths},
             )  # fmt: skip
