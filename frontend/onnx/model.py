@@ -10,7 +10,8 @@ import numpy as np
 from dlc.compiler import Program, compile
 from dlc.errors import CallError, StaticOperandError, shown
 from dlc.frontend.checkpoint import PathLike
-from dlc.frontend.onnx.load import inputs_of, load, parsed
+from dlc.frontend.onnx.load import load
+from dlc.frontend.onnx.reading import inputs_of, parsed
 from dlc.ops.definition import Array
 from dlc.provenance import here
 
