@@ -1,101 +1,71 @@
-"""ONNX's own backend tests, run by dlc. `onnx_exclusions.txt` names those that it does not pass, and why."""
-
-import glob
-import os
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+"""ONNX's own backend tests, on both backends. `onnx_exclusions.txt` names those that dlc does not pass, and why."""
 
 import numpy as np
-import onnx
+import onnx_suite
 import pytest
-from onnx import numpy_helper
 from onnx.backend.test import loader
-from onnx.backend.test.runner import Runner
+from onnx_suite import Suite
 
 from dlc.errors import DlcError
 from dlc.frontend.onnx import Model
 
-EXCLUSIONS = Path(__file__).with_name("onnx_exclusions.txt")
-READERS = {
-    "tensor_type": (onnx.TensorProto, numpy_helper.to_array),
-    "sequence_type": (onnx.SequenceProto, numpy_helper.to_list),
-    "optional_type": (onnx.OptionalProto, numpy_helper.to_optional),
-}
+# How many tests are excluded: a list that grows does so here too.
+EXCLUDED = 427
 
 
-def excluded() -> dict[str, str]:
-    """The reason for each test that is not passed: names follow the line that gives it."""
-    found, reason = {}, ""
-    for line in EXCLUSIONS.read_text().splitlines():
-        if line.startswith("#"):
-            reason = line[1:].strip()
-        elif line:
-            assert line not in found, f"{line} is excluded twice"
-            found[line] = reason
-    return found
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    return Suite.of_onnx()
 
 
-def stored(folder: str, kind: str, declared: Any) -> list[Any]:
-    """The values of input_0.pb, input_1.pb, ... or of output_0.pb, ..."""
-    values = []
-    for i, info in zip(range(len(glob.glob(os.path.join(folder, f"{kind}_*.pb")))), declared, strict=False):
-        record, read = READERS[info.type.WhichOneof("value")]
-        values.append(read(record.FromString(Path(folder, f"{kind}_{i}.pb").read_bytes())))
-    return values
-
-
-def value_of(item: Any) -> Any:
-    return numpy_helper.to_array(item) if isinstance(item, onnx.TensorProto) else item
-
-
-def exchanges(case: Any) -> tuple[onnx.ModelProto, Iterator[tuple[list[Any], list[Any]]]]:
-    """The model of a test, and its pairs of inputs and outputs."""
-    if case.model is not None:
-        return case.model, iter([([*map(value_of, i)], [*map(value_of, o)]) for i, o in case.data_sets])
-    model = onnx.load(os.path.join(case.model_dir, "model.onnx"))
-    folders = sorted(glob.glob(os.path.join(case.model_dir, "test_data_set_*")))
-    graph = model.graph
-    return model, ((stored(f, "input", graph.input), stored(f, "output", graph.output)) for f in folders)
-
-
-def failure(case: Any, backend: str) -> Exception | None:
-    """Why a test is not passed. That must be an error of ours, or a value that differs; anything else is raised."""
-    try:
-        proto, pairs = exchanges(case)
-        model = Model(proto, backend)
-        for inputs, expected in pairs:
-            Runner.assert_similar_outputs(expected, model(*inputs), case.rtol, case.atol)
-    except (DlcError, AssertionError) as error:
-        return error
-    return None
-
-
-def check(kind: str, backend: str, every: int = 1) -> None:
-    """Exactly the tests of a kind that are excluded fail."""
-    reasons = excluded()
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        cases = loader.load_model_tests(kind=kind)[::every]
-        failed = {c.name: error for c in cases if (error := failure(c, backend)) is not None}
+def check(suite: Suite, part: int, parts: int, backend: str, checked: bool | None) -> None:
+    """Exactly the tests that are excluded fail, of a part of the suite that is spread over all of it."""
+    reasons = onnx_suite.excluded()
+    failed = suite.failures(backend, suite.names[part::parts], checked)
     new = {name: str(error) for name, error in failed.items() if name not in reasons}
     assert not new, f"{len(new)} tests are not passed: {new}"
-    passed = sorted({c.name for c in cases} & set(reasons) - set(failed))
+    passed = sorted(set(suite.names[part::parts]) & set(reasons) - set(failed))
     assert not passed, f"excluded, but passed: {passed}"
 
 
-@pytest.mark.parametrize("kind", ["node", "simple", "pytorch-converted", "pytorch-operator"])
-def test_by_the_reference(kind: str) -> None:
-    check(kind, "reference")
+def test_by_the_reference(suite: Suite) -> None:
+    check(suite, 0, 1, "reference", None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["simple", "pytorch-converted", "pytorch-operator"])
-def test_natively(kind: str) -> None:
-    check(kind, "cpu")
+@pytest.mark.parametrize("part", range(4))
+def test_natively(suite: Suite, part: int) -> None:
+    """The passes are not checked once more: they are those of the reference."""
+    check(suite, part, 4, "cpu", False)
 
 
-def test_most_are_passed() -> None:
-    """Of 2,024, which leaves out the nine whole networks."""
-    assert len(excluded()) <= 427
+def test_the_list_of_what_is_excluded_has_not_grown(suite: Suite) -> None:
+    reasons = onnx_suite.excluded()
+    assert all(reasons.values())
+    assert set(reasons) <= set(suite.names)
+    assert len(reasons) == EXCLUDED, "state the new number in this file"
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_what_fails_among_many_is_found(suite: Suite, backend: str) -> None:
+    """One wrong value and one program that fails while running, between those that pass."""
+    names = ["test_abs", "test_neg", "test_gather_0", "test_exp"]
+    some = [suite.exchanges[n][0] for n in names]
+    wrong = some[1].changed(expected=[some[1].expected[0] + 1])
+    stray = some[2].changed(inputs=[some[2].inputs[0], np.full_like(some[2].inputs[1], 1000)])
+    failed = onnx_suite.failures([some[0], wrong, stray, some[3]], backend)
+    assert set(failed) == {"test_neg", "test_gather_0"}
+    assert isinstance(failed["test_neg"], AssertionError)
+    assert isinstance(failed["test_gather_0"], DlcError)
+
+
+@pytest.mark.parametrize("kind", ["simple", "pytorch-operator"])
+def test_models_are_called_with_the_inputs_of_the_file(kind: str) -> None:
+    """Each by itself, through `Model`, which learns which inputs decide shapes."""
+    reasons = onnx_suite.excluded()
+    for case in loader.load_model_tests(kind=kind):
+        if case.name not in reasons:
+            model, pairs = onnx_suite.stored_case(case)
+            run = Model(model, "reference")
+            for inputs, expected in pairs:
+                onnx_suite.Runner.assert_similar_outputs(expected, run(*inputs), case.rtol, case.atol)
