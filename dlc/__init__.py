@@ -46,6 +46,7 @@ _NAMES = {
     "dlc.frontend.trainer": ("Trainer",),
     "dlc.frontend.weights": ("load", "save"),
     "dlc.passes.derivatives": ("hessian", "hvp", "jacobian", "jvp", "vjp"),
+    "dlc.passes.vmap": ("vmap",),
     "dlc.graph_json": ("graph_from_json", "graph_to_json"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

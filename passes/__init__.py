@@ -5,6 +5,7 @@ the order that `dlc.compile` uses, and `pipeline=` takes one of your own.
 """
 
 from dlc.passes.autodiff import autodiff, gradients
+from dlc.passes.batching_rules import batching_rule
 from dlc.passes.bind import bind_ambients, specialise
 from dlc.passes.constant_folding import constant_folding
 from dlc.passes.dead_code import dead_code
@@ -26,6 +27,7 @@ __all__ = [
     "Rule",
     "anything",
     "autodiff",
+    "batching_rule",
     "bind_ambients",
     "constant_folding",
     "dead_code",

@@ -92,7 +92,7 @@ class _Sweep:
         self.outputs = outputs
         self.inputs = inputs
         self.wanted = {t.node for t in inputs}
-        self.handles = handles if handles is not None else _first_handles([*inputs, *outputs])
+        self.handles = handles if handles is not None else first_handles([*inputs, *outputs])
         self.order = topological(t.node for t in outputs)
         self.active = self._active_nodes()
         self.arrived: dict[Node, list[Tensor]] = {}
@@ -178,7 +178,8 @@ def zeros_like(t: Tensor) -> Tensor:
     return broadcast_to(scalar(0, t.dtype), t.shape)
 
 
-def _first_handles(tensors: Sequence[Tensor]) -> dict[Node, Tensor]:
+def first_handles(tensors: Sequence[Tensor]) -> dict[Node, Tensor]:
+    """For each node below `tensors` the first handle that knows where it was written."""
     handles: dict[Node, Tensor] = {}
     for t in handles_below(tensors):
         known = handles.get(t.node)

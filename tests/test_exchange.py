@@ -61,7 +61,9 @@ def test_a_call_copies_no_dense_input() -> None:
     x = dlc.input("x", ("N", 1024))
     program = dlc.compile(dlc.graph([x], [dlc.max(x)]), "cpu")
     array = np.ones((4096, 1024), "f")
-    for value in (array, Foreign(array), array.reshape(-1)[:-1024].reshape(4095, 1024)):
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    for value in (array, Foreign(array), array.reshape(-1)[:-1024].reshape(4095, 1024), frozen, frozen[1:]):
         program(value)
         tracemalloc.start()
         program(value)

@@ -518,6 +518,18 @@ def test_gradient_of_softmax_cross_entropy_is_p_minus_y(backend: str) -> None:
     np.testing.assert_allclose(value, (p - np.eye(4)[labels]) / 6, rtol=1e-4, atol=1e-7)
 
 
+def test_vmap_is_the_stack_of_its_samples_and_may_draw_for_each() -> None:
+    x = np.arange(6, dtype="f").reshape(2, 3)
+
+    def noisy(row: Any) -> Any:
+        return dlc.cumulative_sum(row) + dlc.uniform((3,), site="noise")
+
+    same = dlc.evaluate(dlc.vmap(noisy)(x))
+    np.testing.assert_array_equal(same, np.stack([dlc.evaluate(noisy(row)) for row in x]))
+    own = dlc.evaluate(dlc.vmap(noisy, randomness="different")(x))
+    np.testing.assert_array_equal(own, dlc.evaluate(dlc.cumulative_sum(x) + dlc.uniform((2, 3), site="noise")))
+
+
 # ---------------------------------------------------------------- numerics and native calls
 
 

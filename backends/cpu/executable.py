@@ -166,7 +166,7 @@ class CpuExecutable:
 
     def _must_copy(self, a: Array) -> bool:
         """Whether an input is not dense, or is the storage of a state that a call updates: ``step(weight.value)``."""
-        if not a.flags.carray:
+        if not (a.flags.c_contiguous and a.flags.aligned):
             return True
         owner: Any = a.base
         while type(owner) is np.ndarray and owner.base is not None:

@@ -43,6 +43,7 @@ Counts = dict[str, int]
 _outside: Counts = {}
 _counts: ContextVar[Counts | None] = ContextVar("dlc_draws", default=None)
 _owned: dict[int, Counts] = {}  # by id of a living owner
+_observed: ContextVar[set[int] | None] = ContextVar("dlc_sites", default=None)
 
 
 # ---------------------------------------------------------------- sites
@@ -75,6 +76,20 @@ def next_site() -> int:
     path = current_path()
     ordinal = counts[path] = counts.get(path, -1) + 1
     return site_named(f"{path}#{ordinal}")
+
+
+@contextmanager
+def observed_sites() -> Iterator[set[int]]:
+    """A set that gathers the sites of all draws made inside."""
+    outer = _observed.get()
+    found: set[int] = set()
+    token = _observed.set(found)
+    try:
+        yield found
+    finally:
+        _observed.reset(token)
+        if outer is not None:
+            outer |= found
 
 
 def site_named(name: str) -> int:
@@ -142,6 +157,9 @@ def random_bits(seed: Any, step: Any, site: int, shape: Any, word: int = 0) -> T
     >>> [hex(v) for v in dlc.evaluate(dlc.ops.random_bits(np.uint64(0), np.int64(0), site=0, shape=(2,)))]
     ['0x6627e8d5', '0xf8e4cca4']
     """
+    observed = _observed.get()
+    if observed is not None:
+        observed.add(site)
     return random_bits.op(wrap(seed), wrap(step), site=site, shape=shape_of(shape), word=word)
 
 
