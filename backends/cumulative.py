@@ -1,4 +1,4 @@
-"""Running sums, products and linear recurrences as loops: rows of neighbouring lines walk along the axis together."""
+"""Running sums, products, extrema and linear recurrences as loops: neighbouring lines walk along the axis together."""
 
 from __future__ import annotations
 
@@ -39,4 +39,8 @@ def _next(node: Node, last: str, terms: list[str]) -> str:
             return plus(last, terms[0], node.dtype)
         case "cumulative_prod":
             return f"multiplied({last}, {terms[0]})"
+        case "cumulative_max":
+            return f"maximum({last}, {terms[0]})"
+        case "cumulative_min":
+            return f"minimum({last}, {terms[0]})"
     return f"{terms[0]} * {last} + {terms[1]}"

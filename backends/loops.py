@@ -164,6 +164,8 @@ OPAQUE: dict[str, Recipe] = {
     "take_adjoint": _take_adjoint,
     "cumulative_sum": cumulative,
     "cumulative_prod": cumulative,
+    "cumulative_max": cumulative,
+    "cumulative_min": cumulative,
     "linear_recurrence": cumulative,
     "argsort": argsort,
     "put": put_rows,

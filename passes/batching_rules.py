@@ -106,7 +106,10 @@ ATTRIBUTES: dict[str, Callable[..., dict[str, Any]]] = {
     },
     "stop_gradient": lambda n: {},
     **dict.fromkeys(
-        ("concat", "take_along_axis", "argsort", "cumulative_sum", "cumulative_prod", "linear_recurrence"),
+        (
+            *("concat", "take_along_axis", "argsort", "linear_recurrence"),
+            *("cumulative_sum", "cumulative_prod", "cumulative_max", "cumulative_min"),
+        ),
         lambda n, axis, **how: {"axis": axis + 1, **how},
     ),
 }

@@ -9,6 +9,7 @@ import pytest
 import dlc
 from dlc import nn, ops
 from dlc.errors import AttributeValueError, ShapeError
+from dlc.ir import Graph
 
 RNG = np.random.default_rng(0)
 
@@ -195,6 +196,52 @@ def test_attention_of_heads(batch_first: bool) -> None:
         layer(a[..., :3], b, b)
     with pytest.raises(AttributeValueError, match="num_heads"):
         nn.MultiheadAttention(6, 4)
+
+
+@pytest.mark.parametrize("sizes", [(5, 4), (None, 4), (5, None)])
+def test_attention_to_keys_and_values_of_other_sizes(sizes: Any) -> None:
+    kdim, vdim = (6 if s is None else s for s in sizes)
+    q, k, v = sample(2, 3, 6), sample(2, 4, kdim), sample(2, 4, vdim)
+    layer = nn.MultiheadAttention(6, 3, batch_first=True, kdim=sizes[0], vdim=sizes[1])
+    layer(q, k, v)
+    shapes = {"q_proj_weight": (6, 6), "k_proj_weight": (6, kdim), "v_proj_weight": (6, vdim)}
+    assert {n: s for n, s in states(layer).items() if n in shapes} == shapes
+    assert "in_proj_weight" not in states(layer)
+    values = {name: sample(*shape) for name, shape in states(layer).items()}
+    for name, p in layer.named_states():
+        p.assign(values[name])
+    # zeros make keys and values as wide as queries, and a common weight of them all
+    wide = [np.pad(t, [(0, 0), (0, 0), (0, 6 - t.shape[-1])]) for t in (q, k, v)]
+    weights = [np.pad(values[n], [(0, 0), (0, 6 - values[n].shape[1])]) for n in shapes]
+    same = nn.MultiheadAttention(6, 3, batch_first=True)
+    same(*(wide[0],) * 3)
+    rest = {n: a for n, a in values.items() if n not in shapes}
+    for name, p in same.named_states():
+        p.assign(np.concatenate(weights) if name == "in_proj_weight" else rest[name])
+    np.testing.assert_allclose(dlc.evaluate(layer(q, k, v)[0]), dlc.evaluate(same(*wide)[0]), rtol=2e-4, atol=2e-5)
+    with pytest.raises(ShapeError, match=f"key of 3 axes, the last of {kdim}"):
+        layer(q, sample(2, 4, 7), v)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_running_statistics_of_instances(affine: bool) -> None:
+    layer = nn.InstanceNorm1d(3, momentum=0.25, affine=affine, track_running_stats=True)
+    data = sample(4, 3, 5)
+    x = dlc.input("x", ("N", 3, 5))
+    y = layer(x)
+    if affine:
+        dict(layer.named_states())["weight"].assign(np.array([1, 2, 3], "f"))
+    graph = Graph((x.node,), (y.node,), tuple((state, value.node) for state, value in y.updates))
+    mean, var = data.mean(2, keepdims=True), data.var(2, keepdims=True)
+    scale = np.array([1, 2, 3], "f")[:, None] if affine else 1.0
+    (got,) = dlc.compile(graph, "reference", training=True)(data)
+    np.testing.assert_allclose(got, (data - mean) / np.sqrt(var + 1e-5) * scale, rtol=1e-4, atol=1e-5)
+    kept = [0.25 * mean.mean((0, 2)), 0.75 + 0.25 * data.var(2, ddof=1).mean(0)]
+    for name, want in zip(("running_mean", "running_var"), kept, strict=True):
+        np.testing.assert_allclose(dict(layer.named_states())[name].value, want, rtol=1e-5, atol=1e-6)
+    (after,) = dlc.compile(dlc.graph([x], [y]), "reference")(data)
+    want = (data - kept[0][:, None]) / np.sqrt(kept[1][:, None] + 1e-5) * scale
+    np.testing.assert_allclose(after, want, rtol=1e-4, atol=1e-5)
 
 
 FUNCTIONS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {

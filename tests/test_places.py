@@ -61,6 +61,15 @@ CASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "gather_nd": (lambda x: dlc.gather_nd(x, [[[0, 1]], [[1, 2]]]), A[[[0], [1]], [[1], [2]]]),
     "scatter_nd": (lambda x: dlc.scatter_nd(x, [[0, 1], [1, 2]], M[:2]),
                    np.stack([np.stack([A[0, 0], M[0], A[0, 2]]), np.stack([A[1, 0], A[1, 1], M[1]])])),
+    "update_rows": (lambda x: dlc.index_update(x, (-1, [0, 2]), M[:2]),
+                    np.stack([A[0], np.stack([M[0], A[1, 1], M[1]])])),
+    "add_rows": (lambda x: dlc.index_update(x, [0, 0], M[:1], "add"), np.stack([A[0] + 2 * M[:1], A[1]])),
+    "update_all": (lambda x: dlc.index_update(x, ..., M), np.stack([M, M])),
+    "update_between": (lambda x: dlc.index_update(x, (slice(None), [2, 0]), M[:2]), np.stack(
+        [np.stack([M[1], a[1], M[0]]) for a in A])),
+    "cumulative_max": (lambda x: dlc.cumulative_max(x, 1), np.maximum.accumulate(A, 1)),
+    "cumulative_min": (lambda x: dlc.cumulative_min(x, 2, reverse=True),
+                       np.minimum.accumulate(A[..., ::-1], 2)[..., ::-1]),
     "cumulative_sum": (lambda x: dlc.cumulative_sum(x, 1, exclusive=True), np.cumsum(A, 1) - A),
     "cumulative_prod": (lambda x: dlc.cumulative_prod(x, 2, reverse=True), np.cumprod(A[..., ::-1], 2)[..., ::-1]),
 }  # fmt: skip
@@ -173,3 +182,18 @@ def test_products_of_integers_wrap(backend: str) -> None:
         np.testing.assert_array_equal(got, np.prod(data))
     zeros = dlc.input("zeros", (2, 3), "float64")
     check_grad(dlc.graph([zeros], [dlc.prod(zeros, 1)]), [np.array([[0.0, 2, 3], [0, 0, 5]])])
+
+
+def test_rows_are_put_by_one_node_with_an_index_for_each_row() -> None:
+    x, at = dlc.input("x", ("N", 6)), dlc.input("at", (4,), "int64")
+    graph = dlc.graph([x, at], [dlc.index_update(x, at, 1.0), dlc.index_update(x, at, 1.0, "add")])
+    indices = {n.op.name: n.inputs[1].shape for n in graph.nodes if n.op.name in ("put", "take_adjoint")}
+    assert indices == {"put": (4,), "take_adjoint": (4,)}
+
+
+def test_ties_of_running_extrema_give_their_cotangent_to_the_first() -> None:
+    x = dlc.constant([2.0, 2.0, 1.0, 1.0, 3.0])
+    weights = dlc.constant([1.0, 10.0, 100.0, 1000.0, 1e4])
+    forward = dlc.grad((dlc.cumulative_max(x) * weights).sum(), x)
+    backward = dlc.grad((dlc.cumulative_min(x, reverse=True) * weights).sum(), x)
+    assert [t.tolist() for t in dlc.evaluate(forward, backward)] == [[1111.0, 0, 0, 0, 1e4], [0, 0, 0, 1111.0, 1e4]]

@@ -30,6 +30,7 @@ from dlc.ops.arithmetic import (
     minimum,
     multiply,
     negative,
+    positive,
     pow,
     remainder,
     sign,
@@ -54,6 +55,7 @@ from dlc.ops.arranging import (
     unstack,
 )
 from dlc.ops.borders import pad_border
+from dlc.ops.broadcasting import broadcast_arrays, broadcast_shapes, result_type
 from dlc.ops.call import after, checkpoint, custom_vjp
 from dlc.ops.composed import (
     attention,
@@ -74,10 +76,33 @@ from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.ops.convolution_ranks import conv1d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from dlc.ops.cross_entropy import cross_entropy, nll_loss
-from dlc.ops.cumulative import cumulative_prod, cumulative_sum, diff, linear_recurrence, logcumsumexp
+from dlc.ops.cumulative import (
+    cumulative_max,
+    cumulative_min,
+    cumulative_prod,
+    cumulative_sum,
+    diff,
+    linear_recurrence,
+    logcumsumexp,
+)
 from dlc.ops.definition import CATALOGUE, Kind, Op
 from dlc.ops.elementwise import astype, where
-from dlc.ops.fill import arange, full, full_like, iota, one_hot, ones, ones_like, size_of, zeros, zeros_like
+from dlc.ops.fill import (
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    from_dlpack,
+    full,
+    full_like,
+    iota,
+    one_hot,
+    ones,
+    ones_like,
+    size_of,
+    zeros,
+    zeros_like,
+)
 from dlc.ops.functions import (
     ceil,
     cos,
@@ -118,6 +143,7 @@ from dlc.ops.logic import (
     logical_xor,
     not_equal,
 )
+from dlc.ops.magnitudes import matrix_norm, vector_norm
 from dlc.ops.norms import group_norm, instance_norm, local_response_norm, rms_norm
 from dlc.ops.pooling import (
     adaptive_avg_pool,
@@ -132,14 +158,14 @@ from dlc.ops.pooling import (
     max_unpool,
 )
 from dlc.ops.powers import exp2, hypot, log2, log10, logaddexp, reciprocal
-from dlc.ops.products import einsum, outer, tensordot, vecdot
+from dlc.ops.products import cross, einsum, matrix_power, outer, tensordot, vecdot
 from dlc.ops.random import bernoulli, counted_draws, normal, permutation, randint, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
 from dlc.ops.resizing import pixel_shuffle, resize
 from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc
 from dlc.ops.scan import scan
 from dlc.ops.scattering import gather_nd, index_add, index_put, index_update, put, put_along_axis, scatter_nd
-from dlc.ops.sorting import argsort, searchsorted, sort, topk
+from dlc.ops.sorting import argsort, isin, searchsorted, sort, topk
 from dlc.ops.tensor import Tensor
 from dlc.ops.trigonometry import acos, acosh, asin, asinh, atan, atan2, atanh, cosh, sinh, tan
 from dlc.ops.view import (

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from dlc import dtypes
+from dlc.errors import DTypeError
+from dlc.ops.definition import located
 from dlc.ops.elementwise import elementwise, where
-from dlc.ops.tensor import Tensor
+from dlc.ops.tensor import Tensor, wrap
 
 FLOAT = dtypes.FLOATING
 SIGNED = dtypes.SIGNED + FLOAT
@@ -167,6 +169,20 @@ def minimum(a: Any, b: Any) -> Any:
     >>> dlc.evaluate(dlc.minimum(2.0, 3.0)).item()
     2.0
     """
+
+
+@located
+def positive(x: Any) -> Tensor:
+    """x itself, a number.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.positive(-2.0)).item()
+    -2.0
+    """
+    t = wrap(x)
+    if t.dtype not in dtypes.NUMERIC:
+        raise DTypeError(f"positive takes numbers, not {t.type}; convert with .astype('int8')")
+    return t
 
 
 def _share(g: Tensor, a: Tensor, b: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:

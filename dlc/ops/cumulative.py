@@ -1,9 +1,9 @@
-"""Running sums and products along an axis, and first-order linear recurrences, which their derivatives are made of."""
+"""Running sums, products and extrema along an axis, and the linear recurrences that derivatives are made of."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,15 @@ from dlc.dtypes import FLOATING, NUMERIC
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ir import TensorType
 from dlc.ops.definition import Array, Kind, Sample, arrays, define, located, nbytes
-from dlc.ops.elementwise import convert, promoted
+from dlc.ops.elementwise import convert, promoted, where
+from dlc.ops.fill import iota, size_of, zeros
+from dlc.ops.functions import exp, isfinite, isnan, log
 from dlc.ops.index import pad
-from dlc.ops.powers import logaddexp
+from dlc.ops.leaves import scalar
+from dlc.ops.logic import equal
 from dlc.ops.reduce import one_axis, widest
 from dlc.ops.tensor import Tensor, wrap
-from dlc.ops.view import slice_
+from dlc.ops.view import slice_, stop_gradient
 
 
 def shifted(t: Tensor, axis: int, reverse: bool, value: float, by: int = 1) -> Tensor:
@@ -133,6 +136,89 @@ def cumulative_prod(x: Any, axis: int = -1, reverse: bool = False, exclusive: bo
     return shifted(total, at, bool(reverse), 1.0) if exclusive else total
 
 
+# ---------------------------------------------------------------- extrema
+
+
+def _extremum(name: str) -> Callable[..., Array]:
+    def reference(x: Array, *, axis: int, reverse: bool) -> Array:
+        return _restored(getattr(np, name).accumulate(_walked(x, axis, reverse), axis=0), axis, reverse)
+
+    return reference
+
+
+def _extremum_vjp(g: Tensor, y: Tensor, x: Tensor, *, axis: int, reverse: bool) -> tuple[Tensor]:
+    """Each cotangent goes to the first element, in the order of the walk, that is as good: where y changes last."""
+    from dlc.ops.scattering import put_along_axis
+
+    if isinstance(x.shape[axis], int) and x.shape[axis] == 0:
+        return (g,)
+    order = iota(x.shape, axis)
+    steps = size_of(x.shape[axis], "int64") - 1 - order if reverse else order
+    before = shifted(y, axis, reverse, 0.0)
+    new = (y != before) & ~(isnan(y) & isnan(before)) if x.dtype in FLOATING else y != before
+    last = cumulative_max.op(where(new | (steps == 0), steps, 0), axis=axis, reverse=reverse)
+    places = size_of(x.shape[axis], "int64") - 1 - last if reverse else last
+    return (put_along_axis(zeros(x.shape, x.dtype), places, g, axis, "add"),)
+
+
+def _extremum_samples() -> Iterable[Sample]:
+    (x,) = arrays((3, 6, 2))
+    for axis in (0, 1, -1):
+        yield Sample((x,), {"axis": axis})
+    yield Sample((x,), {"axis": 1, "reverse": True})
+    yield Sample((np.array([0.0, -1.0, 2.0, np.nan, 5.0, -np.inf, np.inf], np.float32),), {"axis": 0}, gradient=False)
+    yield Sample(arrays((5,), dtype="int32", low=-9, high=9), {"axis": 0})
+    yield Sample((np.zeros((0, 3), np.float32),), {"axis": 0})
+
+
+def _extremum_type(x: TensorType, *, axis: int, reverse: bool) -> TensorType:
+    if x.dtype not in NUMERIC:
+        raise DTypeError(f"running extrema are of numbers, not {x}; convert with .astype('int8')")
+    return x
+
+
+@define(
+    kind=Kind.OPAQUE,
+    infer=_extremum_type,
+    reference=_extremum("maximum"),
+    vjp=_extremum_vjp,
+    cost=_cost,
+    samples=_extremum_samples,
+)
+def cumulative_max(x: Any, axis: int = -1, reverse: bool = False) -> Tensor:
+    """The maximum of the elements up to each place of `axis`, from its end where `reverse`; NaN wins.
+
+    The cotangent goes to the first of equal elements. Raises `AttributeValueError` where the axis does not exist.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.cumulative_max([1.0, 3.0, 2.0])).tolist()
+    [1.0, 3.0, 3.0]
+    """
+    t = wrap(x)
+    return cumulative_max.op(t, axis=one_axis(axis, t.ndim, "cumulative_max"), reverse=bool(reverse))
+
+
+@define(
+    kind=Kind.OPAQUE,
+    infer=_extremum_type,
+    reference=_extremum("minimum"),
+    vjp=_extremum_vjp,
+    cost=_cost,
+    samples=_extremum_samples,
+)
+def cumulative_min(x: Any, axis: int = -1, reverse: bool = False) -> Tensor:
+    """The minimum of the elements up to each place of `axis`, from its end where `reverse`; NaN wins.
+
+    The cotangent goes to the first of equal elements. Raises `AttributeValueError` where the axis does not exist.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.cumulative_min([2.0, 3.0, 1.0])).tolist()
+    [2.0, 2.0, 1.0]
+    """
+    t = wrap(x)
+    return cumulative_min.op(t, axis=one_axis(axis, t.ndim, "cumulative_min"), reverse=bool(reverse))
+
+
 @located
 def diff(x: Any, n: int = 1, axis: int = -1) -> Tensor:
     """Each element less the one before it along `axis`, whose size falls by 1; and so on, `n` times.
@@ -157,8 +243,8 @@ def diff(x: Any, n: int = 1, axis: int = -1) -> Tensor:
 def logcumsumexp(x: Any, axis: int = -1, reverse: bool = False) -> Tensor:
     """The logarithm of the running sum of exp(x) along `axis`, from its end where `reverse`, without overflow.
 
-    Sums of two neighbours, then of four and so on (W. D. Hillis and G. L. Steele, 1986): the number of steps is the
-    logarithm of the axis's size, which is an int. Raises `ShapeError` where it is not.
+    The sum s of exp(x - m), m being the running maximum, is a linear recurrence: s moves to the next m by the factor
+    exp(m[i-1] - m[i]). Where nothing but -inf has come it is -inf, with derivative 0.
 
     >>> import dlc
     >>> [f"{v:.4f}" for v in dlc.evaluate(dlc.logcumsumexp([-1000.0, 0.0, 0.0]))]
@@ -168,14 +254,13 @@ def logcumsumexp(x: Any, axis: int = -1, reverse: bool = False) -> Tensor:
     if t.dtype not in FLOATING:
         raise DTypeError(f"logcumsumexp takes floating-point tensors, not {t.type}; convert with .astype('float32')")
     at = one_axis(axis, t.ndim, "logcumsumexp")
-    size = t.shape[at]
-    if not isinstance(size, int):
-        raise ShapeError(f"logcumsumexp: axis {at} of {t.type} has a size known only at a call; use dlc.scan")
-    distance = 1
-    while distance < size:
-        t = logaddexp(t, shifted(t, at, reverse, -math.inf, distance))
-        distance *= 2
-    return t
+    top = stop_gradient(cumulative_max(t, at, reverse))
+    level = where(isfinite(top), top, 0.0)  # against NaN, as the difference of infinities would be
+    begun = shifted(top, at, reverse, -math.inf) > -math.inf
+    factor = where(begun, exp(where(begun, shifted(level, at, reverse, 0.0) - level, 0.0)), 0.0)
+    total = linear_recurrence.op(factor, exp(t - level), axis=at, reverse=bool(reverse))
+    nothing = equal(total, scalar(0, t.dtype))
+    return where(nothing, scalar(-math.inf, t.dtype), log(where(nothing, scalar(1, t.dtype), total)) + level)
 
 
 # ---------------------------------------------------------------- linear recurrences

@@ -124,6 +124,56 @@ def ones(shape: Any, dtype: Any = "float32") -> Tensor:
 
 
 @located
+def empty(shape: Any, dtype: Any = "float32") -> Tensor:
+    """A tensor of zeros: what a graph computes is the same at each run, so nothing is left unset.
+
+    >>> import dlc
+    >>> dlc.empty((2, 3)).shape
+    (2, 3)
+    """
+    return _filled(shape, 0, dtype)
+
+
+@located
+def empty_like(x: Any, dtype: Any = None) -> Tensor:
+    """Zeros, as `empty`, of the shape, and unless told otherwise the dtype, of `x`.
+
+    >>> import dlc
+    >>> dlc.empty_like([1.0, 2.0]).dtype
+    'float32'
+    """
+    return zeros_like(x, dtype)
+
+
+@located
+def asarray(value: Any, dtype: Any = None) -> Tensor:
+    """A tensor of a tensor, parameter, array, number or list; converted where `dtype` says so.
+
+    >>> import dlc
+    >>> dlc.asarray([1, 2], dtype="float64")
+    <Tensor astype f64[2]>
+    """
+    t = wrap(value)
+    return t if dtype is None else convert(t, dtype_name(dtype))
+
+
+@located
+def from_dlpack(value: Any) -> Tensor:
+    """A constant of another library's CPU array or tensor, by DLPack; its numbers are copied.
+
+    >>> import dlc, numpy as np
+    >>> dlc.evaluate(dlc.from_dlpack(np.arange(3))).tolist()
+    [0, 1, 2]
+    """
+    if not hasattr(value, "__dlpack__"):
+        raise DTypeError(f"from_dlpack takes what has __dlpack__, not {type(value).__name__}; use dlc.constant")
+    try:
+        return wrap(np.from_dlpack(value))
+    except (BufferError, RuntimeError) as error:
+        raise DTypeError(f"from_dlpack: {error}; copy it to a NumPy array") from error
+
+
+@located
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:
     """Zeros of the shape, and unless told otherwise the dtype, of `x`.
 

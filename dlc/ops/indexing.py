@@ -76,6 +76,16 @@ def _expanded(t: Tensor, index: Any) -> list[Any]:
     return parts
 
 
+def leading_parts(t: Tensor, index: Any) -> tuple[tuple[Any, ...], int]:
+    """An index less the axes that it takes as a whole at its end, and how many those are."""
+    parts = _expanded(t, index)
+    whole = 0
+    while parts and isinstance(parts[-1], slice) and parts[-1] == slice(None):
+        parts.pop()
+        whole += 1
+    return tuple(parts), whole
+
+
 def _number(part: Any, type: TensorType) -> int | Indices:
     """An int, an array of ints, or a tensor of integers."""
     if isinstance(part, (bool, np.bool_)):

@@ -1,4 +1,4 @@
-"""Sums of products over named axes, composed of matrix products: einsum, tensordot, vecdot, outer."""
+"""Sums of products over named axes, composed of matrix products: einsum, tensordot, vecdot, outer, cross, powers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from dlc.dims import DimLike, product
 from dlc.dtypes import FLOATING, NUMERIC
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
-from dlc.ops.arranging import diagonal, moveaxis
+from dlc.ops.arranging import diagonal, eye, moveaxis, roll
 from dlc.ops.contract import matmul
 from dlc.ops.definition import located
 from dlc.ops.elementwise import promoted
 from dlc.ops.reduce import one_axis
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.tensor import Tensor, wrap
-from dlc.ops.view import permute_dims, reshape
+from dlc.ops.view import broadcast_to, permute_dims, reshape
 
 Labels = tuple[str, ...]
 
@@ -192,3 +192,47 @@ def outer(a: Any, b: Any) -> Tensor:
     if x.ndim != 1 or y.ndim != 1:
         raise ShapeError(f"outer takes two vectors, not {x.type} and {y.type}")
     return reshape(x, (x.shape[0], 1)) * y
+
+
+@located
+def cross(a: Any, b: Any, axis: int = -1) -> Tensor:
+    """The cross products of vectors of three numbers along `axis`, counted from the end; the other axes broadcast.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.cross([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])).tolist()
+    [0.0, 0.0, 1.0]
+    """
+    x, y = promoted([a, b])
+    if not isinstance(axis, int) or not -min(x.ndim, y.ndim) <= axis <= -1:
+        raise AttributeValueError(f"cross: axis {axis!r} is negative and in both of {x.type} and {y.type}")
+    if x.shape[axis] != 3 or y.shape[axis] != 3:
+        raise ShapeError(f"cross takes vectors of three numbers along axis {axis}, not {x.type} and {y.type}")
+    ahead = [roll(t, -1, axis) for t in (x, y)]
+    return roll(x * ahead[1] - ahead[0] * y, -1, axis)
+
+
+@located
+def matrix_power(x: Any, n: int) -> Tensor:
+    """The product of `n` times the square matrix x[..., M, M], by squaring; the identity for 0.
+
+    Negative powers would need an inverse: `AttributeValueError`.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.matrix_power([[1.0, 1.0], [0.0, 1.0]], 5)).tolist()
+    [[1.0, 5.0], [0.0, 1.0]]
+    """
+    (t,) = _operands([x], "matrix_power")
+    if t.ndim < 2 or t.shape[-1] != t.shape[-2]:
+        raise ShapeError(f"matrix_power takes square matrices and stacks of them, not {t.type}")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise AttributeValueError(f"matrix_power: n is an int of at least 0, not {n!r}")
+    if n == 0:
+        return broadcast_to(eye(t.shape[-1], dtype=t.dtype), t.shape)
+    found: Tensor | None = None
+    while n:
+        if n & 1:
+            found = t if found is None else matmul(found, t)
+        n >>= 1
+        t = matmul(t, t) if n else t
+    assert found is not None
+    return found

@@ -18,7 +18,7 @@ from dlc.ops.definition import Array, Kind, Sample, arrays, define, located, nby
 from dlc.ops.elementwise import convert, where
 from dlc.ops.fill import check_indices, full, iota, size_of
 from dlc.ops.gather import check_range, take, take_adjoint
-from dlc.ops.indexing import getitem
+from dlc.ops.indexing import getitem, leading_parts
 from dlc.ops.leaves import scalar
 from dlc.ops.reduce import one_axis
 from dlc.ops.tensor import Tensor, wrap
@@ -202,9 +202,11 @@ def index_update(x: Any, index: Any, values: Any, reduction: str = "set") -> Ten
     [[1.0, 0.0, 2.0], [1.0, 0.0, 2.0]]
     """
     t = wrap(x)
-    places = getitem(reshape(iota((product(t.shape),)), t.shape), index)
+    parts, whole = leading_parts(t, index)
+    lead, tail = t.shape[: t.ndim - whole], t.shape[t.ndim - whole :]
+    places = getitem(reshape(iota((product(lead),)), lead), parts)
     v = convert(wrap(values), t.dtype)
-    return _scattered(t, places, broadcast_to(v, places.shape), reduction, "index_update")
+    return _scattered(t, places, broadcast_to(v, (*places.shape, *tail)), reduction, "index_update", tail)
 
 
 # ---------------------------------------------------------------- places of several coordinates

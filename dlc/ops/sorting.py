@@ -16,10 +16,11 @@ from dlc.ops.definition import Array, Kind, Sample, arrays, define, located, nby
 from dlc.ops.elementwise import convert, promoted
 from dlc.ops.functions import isnan
 from dlc.ops.gather import take_along_axis
+from dlc.ops.reduce import any as any_
 from dlc.ops.reduce import one_axis
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.tensor import Tensor, wrap
-from dlc.ops.view import expand_dims
+from dlc.ops.view import expand_dims, reshape
 
 
 def _argsort_type(x: TensorType, *, axis: int, descending: bool) -> TensorType:
@@ -131,3 +132,18 @@ def searchsorted(vector: Any, values: Any, side: str = "left") -> Tensor:
         known = ~isnan(sorted_)
         before = before | (isnan(place) & (known if side == "left" else known | ~known))
     return sum_(convert(before, "int64"), axis=-1)
+
+
+@located
+def isin(x: Any, values: Any, invert: bool = False) -> Tensor:
+    """Whether each element of `x` is among `values`, or, with `invert`, is not; NaN is never among them.
+
+    Each element is compared with all of the values.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.isin([1, 2, 3], [3, 1])).tolist()
+    [True, False, True]
+    """
+    t, among = promoted([wrap(x), wrap(values)])
+    found = any_(expand_dims(t, t.ndim) == reshape(among, (-1,)), axis=-1)
+    return ~found if invert else found

@@ -1,4 +1,4 @@
-"""Group, instance, RMS and local response normalisation: the same in training and after."""
+"""Group, instance, RMS and local response normalisation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from dlc.dims import product
 from dlc.errors import AttributeValueError, ShapeError
 from dlc.frontend import initialisers
 from dlc.frontend.nn.linear import known_size
 from dlc.frontend.nn.module import Module, layer_name
-from dlc.frontend.parameter import Parameter
-from dlc.ops import group_norm, instance_norm, local_response_norm, rms_norm
+from dlc.frontend.parameter import Buffer, Parameter
+from dlc.ops import (
+    TRAINING,
+    group_norm,
+    instance_norm,
+    local_response_norm,
+    maximum,
+    reshape,
+    rms_norm,
+    size_of,
+    sqrt,
+    stop_gradient,
+    where,
+)
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -68,26 +81,68 @@ class _InstanceNorm(_ChannelNorm):
     rank = 0
 
     def __init__(
-        self, num_features: int | None = None, eps: float = 1e-5, *, affine: bool = False, dtype: Any = "float32"
+        self,
+        num_features: int | None = None,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        dtype: Any = "float32",
     ) -> None:
         self._set_up(num_features, eps, affine, dtype)
+        self.momentum = momentum
+        tracked = track_running_stats
+        self.running_mean = Buffer((num_features,), initialisers.zeros, dtype) if tracked else None
+        self.running_var = Buffer((num_features,), initialisers.ones, dtype) if tracked else None
 
     def forward(self, x: Any) -> Tensor:
         """x [N, C, ...] -> the same shape."""
         t = wrap(x)
         if t.ndim != self.rank + 2:
             raise ShapeError(f"{layer_name(self)} takes {self.rank + 2} axes, not {t.type}", where=here())
-        return instance_norm(t, *self._scales(t), eps=self.eps)
+        if self.running_mean is None or self.running_var is None:
+            return instance_norm(t, *self._scales(t), eps=self.eps)
+        return self._tracked(t, self.running_mean, self.running_var)
+
+    def _tracked(self, t: Tensor, running_mean: Buffer, running_var: Buffer) -> Tensor:
+        """In training as without statistics, which move towards the means over N; otherwise by these statistics."""
+        shape, what = (known_size(self, t, 1, "channels in axis 1"),), f"{layer_name(self)}, given {t.type},"
+        mean, var = running_mean.resolve(shape, what), running_var.resolve(shape, what)
+        axes = tuple(range(2, t.ndim))
+        own_mean = t.mean(axis=axes, keepdims=True)
+        centred = t - own_mean
+        own_var = (centred * centred).mean(axis=axes, keepdims=True)
+        used_mean, used_var = (
+            where(TRAINING, own, reshape(kept, (1, *shape, *(1,) * self.rank)))
+            for own, kept in ((own_mean, mean), (own_var, var))
+        )
+        y = (t - used_mean) * (1.0 / sqrt(used_var + self.eps))
+        weight, bias = self._scales(t)
+        if weight is not None and bias is not None:
+            y = y * reshape(weight, (*shape, *(1,) * self.rank)) + reshape(bias, (*shape, *(1,) * self.rank))
+        count = size_of(product(t.shape[2:]), t.dtype)
+        over = (0, *axes)
+        unbiased = own_var.mean(axis=over) * (count / maximum(count - 1.0, 1.0))
+        return y.with_updates(
+            (running_mean.state, self._moved(mean, own_mean.mean(axis=over))),
+            (running_var.state, self._moved(var, unbiased)),
+        )
+
+    def _moved(self, running: Tensor, seen: Tensor) -> Tensor:
+        return running * (1.0 - self.momentum) + stop_gradient(seen) * self.momentum
 
     def describe(self) -> str:
-        """Eps, and whether there are parameters."""
-        return f"eps={self.eps:g}, affine={self.weight is not None}"
+        """Eps, whether there are parameters, and the momentum of running statistics."""
+        kept = "" if self.running_mean is None else f", momentum={self.momentum:g}, track_running_stats=True"
+        return f"eps={self.eps:g}, affine={self.weight is not None}{kept}"
 
 
 class InstanceNorm1d(_InstanceNorm):
     """x [N, C, L] normalised for each image and channel; with `affine`, times weight [C] plus bias [C].
 
-    D. Ulyanov, A. Vedaldi and V. Lempitsky, arXiv:1607.08022. There are no running statistics.
+    D. Ulyanov, A. Vedaldi and V. Lempitsky, arXiv:1607.08022. With `track_running_stats`, running_mean
+    and running_var [C] move by `momentum` towards the means over N of the images' mean and unbiased variance in
+    training, and take their place otherwise, as in torch.
 
     >>> import dlc
     >>> from dlc import nn

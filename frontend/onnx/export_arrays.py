@@ -38,15 +38,15 @@ def widened(w: Writer, op: str, x: Value, dtype: str) -> tuple[Value, str]:
     return w.cast(x, dtype, wide), wide
 
 
-def _ordered(w: Writer, op: str, x: Value, dtype: str) -> tuple[Value, str]:
+def ordered(w: Writer, op: str, x: Value, dtype: str) -> tuple[Value, str]:
     """`x` in a dtype that `op` computes in, in the same order; uint64 less 2^63 is int64."""
     if dtype != "uint64":
         return widened(w, op, x, dtype)
     return w.cast(w.op("BitwiseXor", x, w.constant(2**63, "uint64")), "uint64", "int64"), "int64"
 
 
-def _unordered(w: Writer, x: Value, wide: str, dtype: str) -> Value:
-    """The reverse of `_ordered`."""
+def unordered(w: Writer, x: Value, wide: str, dtype: str) -> Value:
+    """The reverse of `ordered`."""
     if dtype != "uint64":
         return w.cast(x, wide, dtype)
     return w.op("BitwiseXor", w.cast(x, "int64", "uint64"), w.constant(2**63, "uint64"))
@@ -166,8 +166,8 @@ def _sum(w: Writer, node: Node, xs: list[Value]) -> Value:
 def extremum(w: Writer, node: Node, xs: list[Value]) -> Value:
     """The maximum or minimum over axes."""
     op = {"max": "ReduceMax", "min": "ReduceMin"}[node.op.name]
-    x, wide = _ordered(w, op, xs[0], node.dtype)
-    return _unordered(w, _reduction(w, node, op, x), wide, node.dtype)
+    x, wide = ordered(w, op, xs[0], node.dtype)
+    return unordered(w, _reduction(w, node, op, x), wide, node.dtype)
 
 
 @exports("any", "all")
@@ -182,7 +182,7 @@ def _any(w: Writer, node: Node, xs: list[Value]) -> Value:
 def _argmax(w: Writer, node: Node, xs: list[Value]) -> Value:
     op = {"argmax": "ArgMax", "argmin": "ArgMin"}[node.op.name]
     source, axes = node.inputs[0].type, node.attrs["axes"]
-    x, _ = _ordered(w, op, xs[0], source.dtype)
+    x, _ = ordered(w, op, xs[0], source.dtype)
     if len(axes) == 1:
         return w.op(op, x, axis=axes[0], keepdims=0)
     order = (*(a for a in range(source.ndim) if a not in axes), *axes)
@@ -325,7 +325,7 @@ def _argsort(w: Writer, node: Node, xs: list[Value]) -> Value:
         return w.emit("TopK", [key, count], results=2, axis=axis, largest=descending, sorted=1)[1]
 
     if dtype not in dtypes.FLOATING:
-        return positions(_ordered(w, "TopK", xs[0], dtype)[0])
+        return positions(ordered(w, "TopK", xs[0], dtype)[0])
     unknown = w.op("IsNaN", xs[0])
     by_value = positions(w.op("Where", unknown, w.constant(0, dtype), xs[0]))
     mask = w.op("GatherElements", w.cast(unknown, "bool", "int32"), by_value, axis=axis)

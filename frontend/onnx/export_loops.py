@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dlc.dims import product
+from dlc.dtypes import FLOATING
+from dlc.frontend.onnx.export_arrays import ordered, unordered
 from dlc.frontend.onnx.writer import Value, Writer, exports, value_info
 from dlc.ir import Node, TensorType
 from dlc.ops.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1
@@ -65,35 +68,54 @@ def _scan(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
 
 @exports("linear_recurrence")
 def _linear_recurrence(w: Writer, node: Node, xs: list[Value]) -> Value:
-    """y = a y + b as a Scan; the first a is not looked at, so it is made 0."""
+    """y = a y + b as a Scan; the first a is not looked at."""
+    return _walk(w, node, xs, lambda inner, carry, a, b: inner.op("Add", inner.op("Mul", a, carry), b))
+
+
+@exports("cumulative_max", "cumulative_min")
+def _running_extremum(w: Writer, node: Node, xs: list[Value]) -> Value:
+    """The better of the carry and the next element; a NaN is never left."""
+    better = {"cumulative_max": "Greater", "cumulative_min": "Less"}[node.op.name]
+
+    def step(inner: Writer, carry: Value, x: Value) -> Value:
+        taken = inner.op(better, x, carry)
+        if node.dtype in FLOATING:
+            taken = inner.op("Or", taken, inner.op("IsNaN", x))
+        return inner.op("Where", taken, x, carry)
+
+    x, wide = ordered(w, "ReduceMax", xs[0], node.dtype)
+    return unordered(w, _walk(w, node, [x], step, wide), wide, node.dtype)
+
+
+def _walk(w: Writer, node: Node, xs: list[Value], step: Callable[..., Value], dtype: str | None = None) -> Value:
+    """A Scan along the node's axis: its last operand's element at the start, then ``step(writer, last, *elements)``."""
     from onnx import helper
 
     axis, reverse = node.attrs["axis"], int(node.attrs["reverse"])
     if node.shape[axis] == 0:
-        return w.op("Identity", xs[1])
+        return w.op("Identity", xs[-1])
     others = tuple(d for a, d in enumerate(node.shape) if a != axis)
-    t = TensorType(node.dtype, others)
+    t = TensorType(dtype or node.dtype, others)
     inner = Writer(w.root)
     inner.place = w.place
-    carry, first, a, b = (inner.unique(f"{w.place}{n}") for n in ("carry", "first", "a", "b"))
-    moved = inner.op("Mul", a, carry)
-    found = inner.op("Where", first, b, inner.op("Add", moved, b))
+    carry, first, *elements = (inner.unique(f"{w.place}{n}") for n in ("carry", "first", *"ab"[: len(xs)]))
+    found = inner.op("Where", first, elements[-1], step(inner, carry, *elements))
     outputs = [inner.op("Identity", found), inner.op("Identity", w.constant(False, "bool")), found]
     graph = helper.make_graph(
         inner.nodes,
         inner.unique(f"{w.place}body"),
-        [value_info(carry, t), value_info(first, TensorType("bool")), value_info(a, t), value_info(b, t)],
+        [value_info(carry, t), value_info(first, TensorType("bool")), *(value_info(x, t) for x in elements)],
         [value_info(outputs[0], t), value_info(outputs[1], TensorType("bool")), value_info(outputs[2], t)],
     )
-    start = [w.filled(0, node.dtype, others), w.constant(True, "bool")]
+    start = [w.filled(0, t.dtype, others), w.constant(True, "bool")]
     return w.emit(
         "Scan",
         [*start, *xs],
         results=3,
         body=graph,
-        num_scan_inputs=2,
-        scan_input_axes=[axis, axis],
-        scan_input_directions=[reverse, reverse],
+        num_scan_inputs=len(xs),
+        scan_input_axes=[axis] * len(xs),
+        scan_input_directions=[reverse] * len(xs),
         scan_output_axes=[axis],
         scan_output_directions=[reverse],
     )[2]
