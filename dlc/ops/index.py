@@ -38,8 +38,14 @@ def _pad_type(x: TensorType, *, low: Shape, high: Shape, interior: tuple[int, ..
             raise AttributeValueError(
                 f"pad: the widths ({a}, {b}) and interior {gap} of axis {axis} must not be negative; slice to crop"
             )
-    shape = (a + d + (d - 1) * gap + b for d, a, b, gap in zip(x.shape, low, high, interior, strict=True))
-    return TensorType(x.dtype, tuple(shape))
+    shape = tuple([a + d + (d - 1) * gap + b for d, a, b, gap in zip(x.shape, low, high, interior, strict=True)])
+    for axis, d in enumerate(shape):
+        if isinstance(d, int) and d < 0:  # there is no space between the elements of an axis that has none
+            raise ShapeError(
+                f"pad: axis {axis} of {x} has {x.shape[axis]} elements, too few for interior {interior[axis]}; "
+                "leave it out there"
+            )
+    return TensorType(x.dtype, shape)
 
 
 def _pad_reference(x: Array, *, low: Any, high: Any, interior: Any, value: Any) -> Array:

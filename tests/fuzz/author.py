@@ -193,8 +193,8 @@ class Author:
         wrt = [t for t in self.inputs if t.dtype in FLOATING and t.node.leaf.name not in self.fixed][:4]
         gradients = list(dlc.grad(sum(sums[1:], sums[0]), wrt)) if sums and wrt else []
         if gradients and forward <= 16 and self.chance(0.2):  # gradients of gradients
-            slope = sum((ops.sum(dlc.tanh(g)).astype("float64") for g in gradients[1:]), ops.sum(dlc.tanh(gradients[0])))
-            gradients += dlc.grad(slope, wrt[:1])
+            slopes = [ops.sum(dlc.tanh(g)).astype("float64") for g in gradients]
+            gradients += dlc.grad(sum(slopes[1:], slopes[0]), wrt[:1])
         graph = dlc.graph(self.inputs, [*outputs, *gradients], updates or None)
         return Case(self.seed, graph, forward, self.training, self.fixed, self.rejected)
 

@@ -39,6 +39,7 @@ class Progress:
     errors: int = 0
     elements: int = 0
     launches: int = 0
+    unfused: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
     ops: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Progress:
         self.errors += found.errors
         self.elements += found.elements
         self.launches += found.launches
+        self.unfused += found.unfused
         for mine, more in (
             (self.ops, Counter(n.op.name for n in case.graph.nodes)),
             (self.rejected, case.rejected),
@@ -119,6 +121,7 @@ class Campaign:
             text = as_program(small, f"on_{self.kind}")
         except Exception:
             text = f"# seed {seed}: not shrunk\n# " + traceback.format_exc().replace("\n", "\n# ")
+        self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{self.kind}-{seed}.py").write_text(text + "\n")
 
     def again(self, say: Callable[[str], None] = print) -> None:
@@ -159,9 +162,8 @@ def report(campaigns: list[Campaign]) -> str:
     rejected: Counter[str] = Counter()
     for c in campaigns:
         rejected.update(c.progress.rejected)
-    lines += ["", "### Steps that were not taken", "", "What was picked did not fit the op, whose type rule said so:", "",
-              "| step and error | times |", "|---|---:|",
-              *(f"| {what} | {n:,} |" for what, n in rejected.most_common())]  # fmt: skip
+    lines += ["", "### Steps that were not taken", "", "What was picked did not fit the op, which said so:", ""]
+    lines += ["| step and error | times |", "|---|---:|", *(f"| {k} | {n:,} |" for k, n in rejected.most_common())]
     return "\n".join(lines) + "\n"
 
 
@@ -170,15 +172,17 @@ def _summary(c: Campaign) -> list[str]:
     done = max(p.done, 1)
     sizes = ", ".join(f"{k} to {int(k) + 9}: {n:,}" for k, n in sorted(p.sizes.items(), key=lambda kv: int(kv[0])))
     lines = [
-        f"- {p.done:,} graphs of {c.count:,} asked for: seeds {c.first} to {c.first + p.done - 1}; {p.seconds / 60:.0f} min",
+        f"- {p.done:,} graphs of {c.count:,} asked for: seeds {c.first} to {c.first + p.done - 1}; "
+        f"{p.seconds / 60:.0f} minutes",
         f"- nodes before gradients: {p.forward / done:.1f} on average ({sizes}); with gradients {p.nodes / done:.1f}",
-        f"- {p.runs:,} runs under bindings of the named dims, {p.elements:,} elements compared; {p.errors:,} runs raised "
-        f"the same error everywhere; {p.refused:,} bindings did not fit their graph",
+        f"- {p.runs:,} runs under bindings of the named dims, {p.elements:,} elements compared; {p.errors:,} runs "
+        f"raised the same error everywhere; {p.refused:,} bindings did not fit their graph",
         f"- failing seeds: {len(p.failures)}",
     ]
     if p.launches:
-        lines.append(f"- {p.launches:,} steps in the plans of the fused programs; every {UNFUSED_EVERY}th graph was compiled "
-                     "unfused as well")  # fmt: skip
+        lines.append(f"- {p.launches:,} steps in the plans of the fused programs")
+        lines.append(f"- every {UNFUSED_EVERY}th graph was compiled unfused as well; {p.unfused:,} of those have to give")
+        lines.append("  the same bits, the others sum along other axes when fused and are compared as values")
     return lines
 
 

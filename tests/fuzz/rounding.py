@@ -81,7 +81,7 @@ class Disturbed:
         coarse = exact and all(map(is_coarse, items)) and all(is_coarse(x) for x in operands if x.dtype.kind == "f")
         if coarse:
             return result, True
-        return (tuple(self._moved(x, units) for x in items) if isinstance(result, tuple) else self._moved(result, units)), False
+        return self._moved(result, units), False
 
     def _moved(self, a: Any, units: float) -> Any:
         if isinstance(a, tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from dlc.ir import Graph, Node, TensorType, make_node
 from dlc.ops.bounds import check_bound_shapes
 from dlc.ops.interpret import interpret
 from dlc.ops.leaves import INPUT, InputLeaf
+from dlc.ops.scan import replaced
 from dlc.passes.bind import bind_ambients
 
 from .author import Case
@@ -93,20 +95,15 @@ def _cut(case: Case, holds: Fails) -> Case | None:
             continue
         name = f"cut{len(graph.inputs)}"
         leaf = make_node(INPUT, (), {"leaf": InputLeaf(name, node.type)})
-        swapped = graph.rebuild(lambda n, xs, cut=node, new=leaf: new if n is cut else _again(n, xs))
-        new = Graph((*graph.inputs, leaf), swapped.outputs, swapped.updates)
+        now = replaced(graph.roots, {node: leaf})
+        updates = tuple((state, now[value]) for state, value in graph.updates)
+        new = Graph((*graph.inputs, leaf), tuple(now[n] for n in graph.outputs), updates)
         if len(new.nodes) >= len(graph.nodes):
             continue
         candidate = replace(case, graph=new, only=[(bindings, [*arrays, np.array(values[node])])])
         if holds(candidate):
             return _without_inputs(candidate, holds)
     return None
-
-
-def _again(node: Node, operands: tuple[Node, ...]) -> Node:
-    from dlc.ir import same_op
-
-    return same_op(node, operands)
 
 
 def as_program(case: Case, check: str) -> str:
@@ -121,10 +118,14 @@ def as_program(case: Case, check: str) -> str:
         "",
         f"graph = dlc.graph_from_json({json.dumps(graph_to_json(case.graph, values=True, origins=False))})",
         "inputs = [",
-        *(f"    np.array({a.tolist()!r}, {a.dtype.name!r}).reshape({a.shape}),".replace("nan", "np.nan").replace("inf", "np.inf")
-          for _, arrays in (case.only or case.runs()[:1]) for a in arrays),
+        *(f"    {_array(a)}," for _, arrays in (case.only or case.runs()[:1]) for a in arrays),
         "]",
         f"case = Case({case.seed}, graph, 0, {case.training}, only=[({(case.only or case.runs())[0][0]!r}, inputs)])",
         f"print(*{check}(case).failures, sep='\\n')",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _array(a: Any) -> str:
+    text = re.sub(r"\b(nan|inf)\b", r"np.\1", repr(a.tolist()))
+    return f"np.array({text}, {a.dtype.name!r}).reshape({a.shape})"

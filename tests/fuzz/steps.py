@@ -16,12 +16,15 @@ from dlc.ops.tensor import Tensor
 from .author import Author, Entry, brought_to
 
 SAMPLED = [op for op in CATALOGUE.values() if op.kind not in (Kind.LEAF, Kind.ITEM, Kind.FUSED)]
-JUMPING = frozenset(
-    ["astype", "floor_divide", "remainder", "sign", "maximum", "minimum", "max", "min", "argmax", "argmin", "floor", "ceil", "trunc", "round", "isnan", "isfinite", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "copysign", "nextafter", "argsort", "any", "all"]
-)
-EXACT = frozenset(
-    ["where", "maximum", "minimum", "max", "min", "argmax", "argmin", "negative", "abs", "sign", "relu", "floor", "ceil", "trunc", "round", "put"]
-)
+JUMPING = frozenset((
+    "astype", "floor_divide", "remainder", "sign", "maximum", "minimum", "max", "min", "argmax", "argmin", "floor",
+    "ceil", "trunc", "round", "isnan", "isfinite", "equal", "not_equal", "less", "less_equal", "greater",
+    "greater_equal", "copysign", "nextafter", "argsort", "any", "all",
+))  # fmt: skip
+EXACT = frozenset((
+    "where", "maximum", "minimum", "max", "min", "argmax", "argmin", "negative", "abs", "sign", "relu", "floor", "ceil",
+    "trunc", "round", "put",
+))  # fmt: skip
 LIMITED_INTEGERS = frozenset(("put", "random_bits", "take_adjoint"))  # integers that must keep the samples' values
 
 
