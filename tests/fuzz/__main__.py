@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from .campaign import KINDS, Campaign, report
+from .checks import guarded
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.show:
         case, check = KINDS[args.show[0]](int(args.show[1]))
         print(case.graph)
-        failures = check(case).failures
+        failures = guarded(check, case).failures
         print(*failures, sep="\n")
         return int(bool(failures))
     until = time.monotonic() + 60 * args.minutes

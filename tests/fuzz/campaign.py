@@ -17,7 +17,7 @@ import dlc
 from dlc.ops.definition import CATALOGUE
 
 from .author import MOST_NODES, Case, write
-from .checks import Found, on_cpu, on_reference
+from .checks import Found, guarded, on_cpu, on_reference
 from .shrink import as_program, shrunk
 
 SAVED_EVERY = 20  # graphs
@@ -104,9 +104,10 @@ class Campaign:
         case, found = Case(seed, dlc.graph([], [dlc.constant(0.0)]), 0), Found()
         try:
             case, check = KINDS[self.kind](seed)
-            found = check(case)
         except Exception:
             found.failures.append(traceback.format_exc(limit=-5))
+        else:
+            found = guarded(check, case)
         self.progress.add(case, found, time.monotonic() - began)
         if found.failures:
             self.progress.failures[str(seed)] = [text[:600] for text in found.failures[:4]]
@@ -117,7 +118,7 @@ class Campaign:
     def _keep(self, seed: int, case: Case, found: Found) -> None:
         """Write what is left of a failing case to a file of its own."""
         try:
-            small = shrunk(case, lambda c: bool(KINDS[self.kind](seed)[1](c).failures))
+            small = shrunk(case, lambda c: bool(guarded(KINDS[self.kind](seed)[1], c).failures))
             text = as_program(small, f"on_{self.kind}")
         except Exception:
             text = f"# seed {seed}: not shrunk\n# " + traceback.format_exc().replace("\n", "\n# ")
@@ -128,10 +129,7 @@ class Campaign:
         """Check the seeds that failed once more, and forget those that no longer do."""
         for seed in list(self.progress.failures):
             case, check = KINDS[self.kind](int(seed))
-            try:
-                failures = check(case).failures
-            except Exception:
-                failures = [traceback.format_exc(limit=-5)]
+            failures = guarded(check, case).failures
             say(f"{self.kind} seed {seed}: {failures[0][:400] if failures else 'mended'}")
             if not failures:
                 del self.progress.failures[seed]
@@ -181,8 +179,8 @@ def _summary(c: Campaign) -> list[str]:
     ]
     if p.launches:
         lines.append(f"- {p.launches:,} steps in the plans of the fused programs")
-        lines.append(f"- every {UNFUSED_EVERY}th graph was compiled unfused as well; {p.unfused:,} of those have to give")
-        lines.append("  the same bits, the others sum along other axes when fused and are compared as values")
+        lines.append(f"- every {UNFUSED_EVERY}th graph was compiled unfused as well; {p.unfused:,} of those have to")
+        lines.append("  give the same bits, the others sum along other axes when fused and are compared as values")
     return lines
 
 

@@ -4,7 +4,8 @@ on poisoned memory, with one thread and two, fused and unfused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -42,6 +43,14 @@ class Found:
     loose: int = 0  # elements that rounding may move by more than a hundredth
     launches: int = 0
     unfused: int = 0  # whether the bits of the unfused program had to be the same
+
+
+def guarded(check: Callable[[Case], Found], case: Case) -> Found:
+    """What `check` finds; an error of any kind is a failure like others."""
+    try:
+        return check(case)
+    except Exception:
+        return Found([traceback.format_exc(limit=-5)])
 
 
 # ---------------------------------------------------------------- passes, on the reference backend

@@ -63,24 +63,20 @@ class Disturbed:
         exact = all(known[x] for x in node.inputs)
         attrs = bind_attributes(node.attrs, bindings)
         bodies = {k: self._body(v, exact) for k, v in attrs.items() if isinstance(v, BoundGraph)}
-        moves = node.op.kind in (Kind.VIEW, Kind.INDEX, Kind.ITEM, Kind.LEAF) or node.op.name in MOVING
-        units = UNITS
-        if node.op.kind in (Kind.REDUCE, Kind.CONTRACT) or (node.op.kind is Kind.OPAQUE and not bodies):
-            units += np.log2(1 + max([np.size(x) for x in operands if not isinstance(x, tuple)], default=1))
-            if not exact:
-                operands = [self._moved(x, 1.0) for x in operands]
         result = node.op.reference(*operands, **{**attrs, **bodies})
-        result = tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
         if bodies:  # disturbed within
-            return result, exact and all(v.exact for v in bodies.values())
+            return _arrays(result), exact and all(v.exact for v in bodies.values())
+        result = _arrays(result)
         items = result if isinstance(result, tuple) else (result,)
-        if moves and node.op.name not in ("fold", "pad"):
+        moving = node.op.kind in (Kind.VIEW, Kind.INDEX, Kind.ITEM, Kind.LEAF) and node.op.name != "fold"
+        if moving or node.op.name in MOVING or all(x.dtype.kind != "f" for x in items):
             return result, exact
-        if all(x.dtype.kind != "f" for x in items):
-            return result, exact
-        coarse = exact and all(map(is_coarse, items)) and all(is_coarse(x) for x in operands if x.dtype.kind == "f")
-        if coarse:
+        if exact and all(map(is_coarse, items)) and all(is_coarse(x) for x in operands if x.dtype.kind == "f"):
             return result, True
+        units = UNITS
+        if node.op.kind is not Kind.ELEMENTWISE:  # sums, whose terms may cancel
+            units += np.log2(1 + max([np.size(x) for x in operands if not isinstance(x, tuple)], default=1))
+            result = _arrays(node.op.reference(*[self._moved(x, 1.0) for x in operands], **attrs))
         return self._moved(result, units), False
 
     def _moved(self, a: Any, units: float) -> Any:
@@ -94,6 +90,10 @@ class Disturbed:
 
     def _body(self, body: BoundGraph, exact: bool) -> _Body:
         return _Body(self, body, exact)
+
+
+def _arrays(result: Any) -> Any:
+    return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
 
 class _Body:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -89,11 +90,12 @@ def _cut(case: Case, holds: Fails) -> Case | None:
             interpret(graph, arrays, bindings, initial(graph), observe=values.__setitem__)
     except DlcError:
         pass  # what was computed before may be cut
+    taken = {n.leaf.name for n in graph.inputs if n.leaf is not None}
     for node in reversed(graph.nodes):
         simple = isinstance(node.type, TensorType) and node.leaf is None and node not in graph.roots and node.inputs
         if not simple or node not in values:
             continue
-        name = f"cut{len(graph.inputs)}"
+        name = next(name for i in count() if (name := f"cut{i}") not in taken)
         leaf = make_node(INPUT, (), {"leaf": InputLeaf(name, node.type)})
         now = replaced(graph.roots, {node: leaf})
         updates = tuple((state, now[value]) for state, value in graph.updates)
