@@ -133,6 +133,17 @@ class Grouping:
                     found[self.units[user]] = None
         return list(found)
 
+    def reads_renamed(self, group: Group, node: Node) -> bool:
+        """Whether `group` reads the bytes of `node` under another name, which it can only once they are stored."""
+        stack = [node]
+        while stack:
+            for user in self.users[stack.pop()]:
+                if _is_other_name(user) and not self.homes.get(user):
+                    if any(group in self.homes.get(reader, ()) for reader in self.users[user]):
+                        return True
+                    stack.append(user)
+        return False
+
     def _join(self, node: Node) -> str | None:
         """Put `node` into its users' groups, or say why not."""
         users = self.users[node]
@@ -171,7 +182,7 @@ class Grouping:
         """Make `node` a further result of a group that reads it, if one can compute and store it on its way."""
         for group in targets:
             others = [unit for unit in self.readers(node) if unit != group.unit]
-            if not self.order.may_feed(group.unit, others):
+            if not self.order.may_feed(group.unit, others) or self.reads_renamed(group, node):
                 continue
             member = self._member(node, group, copied=False)
             if not isinstance(member, str) and self._may_be_result(node, member, group):

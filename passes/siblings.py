@@ -76,6 +76,8 @@ def _reads_at_once(grouping: Grouping, group: Group, other: Group) -> bool:
     readers = [unit for result in group.results for unit in grouping.readers(result) if unit != other.unit]
     if any(grouping.order.is_before(unit, other.unit) for unit in readers):
         return False
+    if any(grouping.reads_renamed(other, result) for result in group.results):
+        return False
     shared = {x for n in other.members for x in n.inputs if x in group.members and x not in other.members}
     return all([grouping.may_be_computed_again(x, group) for x in shared])
 

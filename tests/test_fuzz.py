@@ -54,7 +54,7 @@ def test_native_code_on_poisoned_memory_gives_what_the_reference_gives(first: in
 # ---------------------------------------------------------------- what fuzzing found
 
 
-@pytest.mark.parametrize(("kind", "seed"), [("reference", 1802)])
+@pytest.mark.parametrize(("kind", "seed"), [("reference", 1802), ("reference", 6297), ("reference", 8702)])
 def test_what_failed_once(kind: str, seed: int) -> None:
     assert not failures(kind, seed)
 
@@ -63,6 +63,18 @@ def test_space_between_the_elements_of_an_empty_axis_is_refused() -> None:
     """Reference seed 1802: the type had an axis of -1 elements."""
     with pytest.raises(ShapeError, match="axis 0 of"):
         ops.pad(dlc.input("x", (0, 3)), [(0, 0), (0, 0)], [1, 0])
+
+
+def test_a_kernel_does_not_wait_for_its_own_result_under_another_name() -> None:
+    """Reference seed 8702: `fuse` never ended, where a kernel stored `m` and read a reshape of it."""
+    x = dlc.input("x", (2, 2, 5, 2))
+    m = ops.max(x, axis=3)
+    one = m.reshape(-1)[1]
+    graph = dlc.graph([x], [dlc.tanh(ops.sin(one) * m + one)])
+    value = np.random.default_rng(0).standard_normal((2, 2, 5, 2)).astype("float32")
+    expected = dlc.compile(graph, "reference", pipeline=PIPELINE.without("fuse"))(value)
+    for backend in ("reference", "cpu"):
+        np.testing.assert_allclose(dlc.compile(graph, backend)(value)[0], expected[0], rtol=1e-6)
 
 
 # ---------------------------------------------------------------- the generator and the checks themselves

@@ -4,6 +4,8 @@ on poisoned memory, with one thread and two, fused and unfused.
 
 from __future__ import annotations
 
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ from .rounding import Bounds
 
 Array = np.ndarray[Any, Any]
 PASSES = dict(PIPELINE.steps)
+LONGEST = 60  # seconds for one graph, compiling on a busy machine included
 LAST = "fuse"  # what it makes is for backends: the other passes run before it, in any order
 
 
@@ -46,11 +49,23 @@ class Found:
 
 
 def guarded(check: Callable[[Case], Found], case: Case) -> Found:
-    """What `check` finds; an error of any kind is a failure like others."""
+    """What `check` finds; an error of any kind, or to take more than `LONGEST` seconds, is a failure like others."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"not done after {LONGEST} seconds")
+
+    timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGALRM, stop) if timed else None
     try:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, LONGEST)
         return check(case)
     except Exception:
         return Found([traceback.format_exc(limit=-5)])
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 # ---------------------------------------------------------------- passes, on the reference backend

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -26,14 +27,13 @@ from .checks import initial
 Fails = Callable[[Case], bool]
 
 
-def shrunk(case: Case, fails: Fails, *, most: int = 300) -> Case:
-    """A case with as few outputs and nodes as still fail; `fails` is asked at most `most` times."""
-    left = [most]
+def shrunk(case: Case, fails: Fails, *, seconds: float = 60.0) -> Case:
+    """A case with as few outputs and nodes as still fail, or as few as were found in so many seconds."""
+    until = time.monotonic() + seconds
 
     def holds(candidate: Case) -> bool:
-        left[0] -= 1
         try:
-            return left[0] >= 0 and fails(candidate)
+            return time.monotonic() < until and fails(candidate)
         except Exception:  # not the failure that is looked for
             return False
 
