@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_operators
 import pytest
 from onnx import TensorProto, helper
 from test_catalogue import SAMPLED, cases, evaluated, named
@@ -14,6 +15,7 @@ import dlc
 from dlc import nn, optim
 from dlc.errors import FileFormatError, UnsupportedError
 from dlc.frontend.onnx import load, save, to_model
+from dlc.frontend.onnx.importers import IMPORTERS
 from dlc.ir import Graph
 from dlc.ops.definition import Op
 
@@ -145,3 +147,28 @@ def test_metadata_of_updates_is_checked() -> None:
         model.metadata_props.add(key="dlc.updates", value=text)
         with pytest.raises(FileFormatError, match=says):
             load(model.SerializeToString())
+
+
+def test_the_table_of_operators_is_up_to_date() -> None:
+    assert set().union(*onnx_operators.GROUPS.values()) == set(IMPORTERS)
+    page = onnx_operators.PAGE.read_text()
+    if onnx_operators.version() not in page:
+        pytest.skip("the page was written with another onnx")
+    assert onnx_operators.table() in page, "run: python tests/onnx_operators.py"
+
+
+def test_a_gradient_is_taken_where_its_operands_are() -> None:
+    """Of y = x * x * z with respect to x, at (u, v) in place of (x, z)."""
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["s"]),
+        helper.make_node("Mul", ["s", "z"], ["y"]),
+        helper.make_node("Gradient", "uv", ["g"], domain="ai.onnx.preview.training", xs=["x"], zs=["z"], y="y"),
+    ]
+    shapes = {n: [2] for n in "xzuv"}
+    found = dlc.compile(load(model_of(nodes, shapes, {"y": [2], "g": [2]})), "reference")
+    y, g = found([1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0])
+    assert y.tolist() == [3.0, 16.0]
+    assert g.tolist() == [70.0, 96.0]
+    nodes[-1].input[1] = "w"
+    with pytest.raises(FileFormatError, match="operand 1 is"):
+        load(model_of(nodes, {**shapes, "w": [3]}, {"y": [2], "g": [2]}))

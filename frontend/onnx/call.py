@@ -75,6 +75,7 @@ class Call:
     opset: builtins.int
     results: builtins.int
     place: str
+    named: Callable[[str], Value]  # the value of a name of the file
     read: set[str] = field(default_factory=set)
 
     def __getitem__(self, number: builtins.int) -> Tensor:

@@ -106,7 +106,10 @@ class Nodes:
             domain = f"{shown(record.domain, 80)}: " if record.domain else ""
             raise UnsupportedError(f"{place}: dlc does not read the operator {domain}{shown(record.op_type, 80)}")
         attributes = self.attributes(record, place)
-        call = Call(record.op_type, operands, attributes, self.opset, len(record.output), place)
+        call = Call(
+            record.op_type, operands, attributes, self.opset, len(record.output), place,
+            named=lambda name: self.names.find(name, place),
+        )  # fmt: skip
         if self.opset < 6:
             call.read.add("consumed_inputs")  # a hint to runtimes of then
         try:

@@ -19,4 +19,7 @@ HEAVY = frozenset(name for table in _SLOW for name in table)
 
 IMPORTERS: dict[str, Importer] = {n: f for table in [ELEMENTWISE, SHAPES, *_SLOW] for n, f in table.items()}
 
-__all__ = ["FOLDED", "HEAVY", "IMPORTERS"]
+__all__ = [
+    "ARRANGEMENTS", "CONTROL", "ELEMENTWISE", "FOLDED", "HEAVY", "IMPORTERS", "LAYERS", "OPTIMISERS", "PLACES",
+    "POOLING", "QUANTISED", "RECURRENT", "REDUCTIONS", "SHAPES",
+]  # fmt: skip

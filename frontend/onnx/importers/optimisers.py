@@ -1,4 +1,4 @@
-"""The optimisers of ai.onnx.preview.training: new values of weights and slots, from gradients."""
+"""The operators of ai.onnx.preview.training: gradients, and new values of weights and slots from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dlc import ops
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.call import Call, Importer
+from dlc.ir import Graph, topological
 from dlc.ops.tensor import Tensor
+from dlc.passes.autodiff import gradients
 
 Step = Callable[[Call, Tensor, Tensor, Tensor, list[Tensor]], list[Tensor]]
 
@@ -53,7 +55,27 @@ def _momentum(c: Call, x: Tensor, g: Tensor, t: Tensor, kept: list[Tensor]) -> l
     return [x - c[0] * (v if mode == "standard" else g + alpha * v), v]
 
 
+def _gradient(c: Call) -> list[Tensor]:
+    """Of the sum of `y` with respect to `xs`, at the operands: values in place of `xs` and then of `zs`."""
+    xs, zs = c.texts("xs") or [], c.texts("zs") or []
+    if len(c.operands) != len(xs) + len(zs) or not xs:
+        raise FileFormatError(f"{c.place}: {len(c.operands)} operands for {len(xs) + len(zs)} names")
+    named = [c.named(name).as_tensor() for name in (*xs, *zs)]
+    y = c.named(c.text("y")).as_tensor()
+    found = gradients([y], named[: len(xs)], [ops.ones_like(y)])
+    values = {t.node: c[i].node for i, t in enumerate(named) if c[i].node is not t.node}
+    for i, t in enumerate(named):
+        if c[i].type != t.type:
+            raise FileFormatError(f"{c.place}: operand {i} is {c[i].type}, but the value it is for is {t.type}")
+    if not values:
+        return found
+    outputs = tuple(g.node for g in found)
+    inputs = tuple(n for n in topological((*outputs, *values.values())) if n.op.name == "input")
+    return [Tensor(n) for n in Graph(inputs, outputs).substitute(values).outputs]
+
+
 OPTIMISERS: dict[str, Importer] = {
+    "Gradient": _gradient,
     "Adagrad": _optimiser(1, _adagrad),
     "Adam": _optimiser(2, _adam),
     "Momentum": _optimiser(1, _momentum),
