@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
+
 from dlc import dtypes
+from dlc.conversions import cast
 from dlc.ir import Node
 
 ATOM = re.compile(r"[A-Za-z_]\w*|\d+")
@@ -25,9 +28,9 @@ def literal(value: float | int | bool, dtype: str) -> str:
         return str(bool(value))
     if dtype in dtypes.INTEGER:
         return f"{dtype}({int(value)})"
-    value = float(dtypes.numpy_dtype(dtype).type(value))
+    value = float(cast(np.asarray(value, np.float64), dtype))
     text = "nan" if math.isnan(value) else repr(value) if math.isfinite(value) else "inf" if value > 0 else "-inf"
-    return f"{dtype}({text})"
+    return f"{dtype}(float32({text}))" if dtype in dtypes.HALF else f"{dtype}({text})"
 
 
 def grouping(text: str) -> str:

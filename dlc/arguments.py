@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dlc.conversions import cast
 from dlc.dims import Dim, evaluate
-from dlc.dtypes import FLOATING, INTEGER, can_cast_without_loss, numpy_dtype
+from dlc.dtypes import ALL, FLOATING, INTEGER, can_cast_without_loss, numpy_dtype
 from dlc.errors import ArgumentError, CallError, DTypeError
 from dlc.ir import Node
 
@@ -80,10 +81,10 @@ def read_argument(node: Node, value: Any) -> Array:
                 f"the input {_name(node)!r} is {target}, and the {array.dtype.name} array given holds values outside it"
             )
         return array.astype(target)
-    if array.dtype.kind not in "biuf":
+    if array.dtype.name not in ALL:
         raise DTypeError(f"the input {_name(node)!r} is {target}; it cannot take an array of {array.dtype}")
     if can_cast_without_loss(array.dtype.name, target):
-        return array.astype(target)
+        return array.astype(numpy_dtype(target))
     raise DTypeError(
         f"the input {_name(node)!r} is {target}; a {array.dtype.name} array would lose values. "
         f"Convert it yourself with .astype({target!r}), or declare the input as {array.dtype.name!r}"
@@ -106,7 +107,7 @@ def _read_python(node: Node, value: Any) -> Array:
         if array.min() < info.min or array.max() > info.max:
             raise DTypeError(f"the input {_name(node)!r} is {target}, which cannot hold {value!r:.60}")
     with np.errstate(over="ignore"):
-        result = array.astype(numpy_dtype(target))
+        result = cast(array, target)
     if target in FLOATING and array.size and not np.array_equal(np.isinf(result), np.isinf(array)):
         raise DTypeError(f"the input {_name(node)!r} is {target}, which cannot hold {value!r:.60}")
     return result

@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from dlc.arguments import bind_dims, match_arguments, read_argument
 from dlc.display import Pictured
+from dlc.dtypes import is_floating, numpy_dtype
 from dlc.errors import AttributeValueError, GraphError, NonFiniteError, UnsupportedError
 from dlc.garbage import collection_paused
 from dlc.ir import Graph, Node, TensorType
@@ -85,7 +86,7 @@ class Program(Pictured):
         self._executable = executable
         self._run = executable.__call__
         self._bound: dict[tuple[tuple[int, ...] | None, ...], dict[str, int]] = {}
-        self._dtypes = tuple(np.dtype(n.type.dtype) for n in graph.inputs)
+        self._dtypes = tuple(numpy_dtype(n.type.dtype) for n in graph.inputs)
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -289,7 +290,7 @@ def evaluate(*tensors: Any, training: bool = False, seed: int = 0) -> Any:
 
 
 def _is_finite(value: Array) -> bool:
-    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    return not is_floating(value.dtype) or bool(np.isfinite(value).all())
 
 
 def _items(value: Any) -> tuple[Array, ...]:

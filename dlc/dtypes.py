@@ -12,17 +12,24 @@ from dlc.errors import DTypeError
 BOOL = ("bool",)
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
-FLOATING = ("float32", "float64")
+HALF = ("float16", "bfloat16")  # of storage: computed with in float32, each result rounded (dlc/ops/half.py)
+FLOATING = (*HALF, "float32", "float64")
 INTEGER = SIGNED + UNSIGNED
 NUMERIC = INTEGER + FLOATING
 ALL = BOOL + NUMERIC
 
 SHORT = {"bool": "bool"} | {n: n.replace("uint", "u").replace("int", "i").replace("float", "f") for n in NUMERIC}
+_DIGITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}  # binary, of the integers that a float has all
+_EXPONENTS = {"float16": 5, "bfloat16": 8, "float32": 8, "float64": 11}  # bits
 
 
 @cache
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype called `name`."""
+    """The NumPy dtype called `name`; that of bfloat16, which NumPy lacks, is from `ml_dtypes`."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(name)
 
 
@@ -30,6 +37,11 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def name_of(dtype: np.dtype[Any]) -> str:
     """The name of a NumPy dtype, which NumPy itself works out anew each time."""
     return dtype.name
+
+
+def is_floating(dtype: np.dtype[Any]) -> bool:
+    """Whether a NumPy dtype is one of our floats; NumPy's own `kind` of bfloat16 is not "f"."""
+    return name_of(dtype) in FLOATING
 
 
 def itemsize(name: str) -> int:
@@ -66,11 +78,14 @@ def dtype_name(dtype: Any) -> str:
 def promote_pair(a: str, b: str) -> str:
     """The Array API's promotion of two dtypes. Raises `DTypeError` where it defines none.
 
-    It defines none for an integer with a float, nor for a bool with a number.
+    It defines none for an integer with a float, nor for a bool with a number. It has no float16 and bfloat16: a
+    half with a wider float gives that, float16 with bfloat16 float32, the least that holds both.
     """
     if a == b:
         return a
-    same_family = any(a in family and b in family for family in (SIGNED + UNSIGNED, FLOATING))
+    if a in FLOATING and b in FLOATING:
+        return "float32" if a in HALF and b in HALF else max(a, b, key=_rank)
+    same_family = any(a in family and b in family for family in (INTEGER, BOOL))
     result = np.promote_types(a, b).name if same_family else None
     if result is None or (a in INTEGER and result not in INTEGER):  # uint64 with a signed integer
         wider = max(a, b, key=_rank)
@@ -110,9 +125,34 @@ def weak_dtype(value: bool | int | float, among: str) -> str:
 
 
 def can_cast_without_loss(source: str, target: str) -> bool:
-    """Whether every value of `source` survives in `target`; for NumPy int64 to float64 is safe, yet 2^53+1 is lost."""
-    wide = source in ("int64", "uint64") and target in FLOATING
-    return source == target or (not wide and np.can_cast(source, target, casting="safe"))
+    """Whether every value of `source` survives in `target`; for NumPy int64 to float64 is safe, yet 2^53+1 is lost.
+
+    >>> can_cast_without_loss("uint8", "float16"), can_cast_without_loss("int16", "float16")
+    (True, False)
+    """
+    if target in FLOATING:
+        if source in FLOATING:
+            return _DIGITS[source] <= _DIGITS[target] and _EXPONENTS[source] <= _EXPONENTS[target]
+        bits = 1 if source == "bool" else 8 * itemsize(source) - (source in SIGNED)
+        return bits <= _DIGITS[target]
+    return source == target or (source not in HALF and bool(np.can_cast(source, target, casting="safe")))
+
+
+def epsilon(name: str) -> float:
+    """The gap between 1 and the next number of a float dtype.
+
+    >>> epsilon("bfloat16"), epsilon("float32") == np.finfo(np.float32).eps
+    (0.0078125, True)
+    """
+    return 2.0 ** (1 - _DIGITS[name])
+
+
+def can_assign(source: np.dtype[Any], target: str) -> bool:
+    """Whether values of `source` may be stored as `target`, with rounding: numbers of no lower a kind."""
+    name = name_of(source)
+    if name == target or (name in FLOATING and target in FLOATING):
+        return True
+    return name in ALL and (target in FLOATING or (target not in HALF and np.can_cast(source, target, "same_kind")))
 
 
 def _rank(name: str) -> int:

@@ -20,6 +20,7 @@ from weakref import KeyedRef
 import numpy as np
 
 from dlc import dtypes
+from dlc.conversions import cast
 from dlc.dims import Dim, DimLike, Shape, product, symbols
 from dlc.display import Pictured
 from dlc.errors import GraphError
@@ -106,7 +107,8 @@ class Literal:
     __slots__ = ("array", "key")
 
     def __init__(self, value: Any, dtype: str | None = None) -> None:
-        array = np.array(value, dtype=dtype and dtypes.numpy_dtype(dtype), order="C", copy=True)
+        given = np.asarray(value)
+        array = np.array(given if dtype is None else cast(given, dtype), order="C", copy=True)
         array.flags.writeable = False
         data = array.tobytes()
         self.array = array

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dlc.conversions import cast
 from dlc.dims import Dim
-from dlc.dtypes import numpy_dtype
+from dlc.dtypes import HALF, can_assign, numpy_dtype
 from dlc.errors import ArgumentError, GraphError
 from dlc.ir import Leaf, TensorType
 
@@ -79,7 +80,7 @@ class State(Leaf):
         array = np.asarray(value)
         if array.shape != self.type.shape:
             raise ArgumentError(f"the state {self.name!r} has shape {self.type.shape}, the value {array.shape}")
-        if array.dtype.name != self.type.dtype and not np.can_cast(array.dtype, self.type.dtype, casting="same_kind"):
+        if not can_assign(array.dtype, self.type.dtype):
             raise ArgumentError(f"the state {self.name!r} is {self.type.dtype}, the value {array.dtype.name}")
         self._write(array)
         self._assigned += 1
@@ -87,4 +88,4 @@ class State(Leaf):
     def _write(self, array: Any) -> None:
         if self._value is None:
             self._value = aligned_empty(self.type.shape, self.type.dtype)  # type: ignore[arg-type]
-        self._value[...] = array
+        self._value[...] = cast(np.asarray(array), self.type.dtype) if self.type.dtype in HALF else array

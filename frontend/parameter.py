@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.dtypes import dtype_name
+from dlc.dtypes import NUMERIC, dtype_name
 from dlc.errors import ArgumentError, GraphError, ShapeError
 from dlc.frontend.initialisers import Initialiser, words_for
 from dlc.ir import TensorType
@@ -245,7 +245,7 @@ def parameter(
     if initialiser is not None:
         raise ArgumentError("parameter: a value needs no initialiser; pass a shape (a tuple) to use one", where=here())
     array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
+    if array.dtype.name not in NUMERIC:
         raise ArgumentError(f"parameter: {value!r:.80} is not a number or an array of numbers", where=here())
     made = Parameter(
         array.shape, glorot_uniform, array.dtype if isinstance(value, (np.ndarray, np.generic)) else dtype, name

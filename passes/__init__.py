@@ -11,6 +11,7 @@ from dlc.passes.constant_folding import constant_folding
 from dlc.passes.dead_code import dead_code
 from dlc.passes.driver import Record, run_pipeline
 from dlc.passes.fuse import fuse
+from dlc.passes.halves import halves
 from dlc.passes.inline_calls import inline_calls
 from dlc.passes.merge_scans import merge_scans
 from dlc.passes.pipeline import PIPELINE, Pass, Pipeline
@@ -33,6 +34,7 @@ __all__ = [
     "dead_code",
     "fuse",
     "gradients",
+    "halves",
     "inline_calls",
     "merge_scans",
     "rewriter",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlc.dims import Dim, evaluate
-from dlc.dtypes import numpy_dtype
+from dlc.dtypes import is_floating, numpy_dtype
 from dlc.errors import DimError, DlcError, IndexOutOfRangeError, ShapeError, VerificationError
 from dlc.ir import Graph, Node, TensorType, TupleType
 from dlc.ops.bounds import check_bound_shapes
@@ -94,7 +94,7 @@ def first_difference(old: Array, new: Array, rtol: float) -> str:
     old, new = np.asarray(old), np.asarray(new)
     if old.shape != new.shape or old.dtype != new.dtype:
         return f"it was {old.dtype}{list(old.shape)} and is {new.dtype}{list(new.shape)}"
-    if old.dtype.kind != "f":
+    if not is_floating(old.dtype):
         wrong = old != new
     else:
         with np.errstate(all="ignore"):

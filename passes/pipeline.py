@@ -11,6 +11,7 @@ from dlc.ir import Graph
 from dlc.passes.constant_folding import constant_folding
 from dlc.passes.dead_code import dead_code
 from dlc.passes.fuse import fuse
+from dlc.passes.halves import halves
 from dlc.passes.inline_calls import inline_calls
 from dlc.passes.merge_scans import merge_scans
 from dlc.passes.simplify import simplify
@@ -24,7 +25,7 @@ class Pipeline:
 
     >>> from dlc import passes
     >>> passes.PIPELINE.without("simplify").insert_before("dead_code", passes.verify)
-    Pipeline(inline_calls, merge_scans, constant_folding, verify, dead_code, fuse)
+    Pipeline(inline_calls, merge_scans, halves, constant_folding, verify, dead_code, fuse)
     """
 
     steps: tuple[tuple[str, Pass], ...]
@@ -80,4 +81,4 @@ def pass_name(pass_: Pass) -> str:
     return getattr(pass_, "__name__", None) or type(pass_).__name__
 
 
-PIPELINE = Pipeline.of(inline_calls, merge_scans, constant_folding, simplify, dead_code, fuse)
+PIPELINE = Pipeline.of(inline_calls, merge_scans, halves, constant_folding, simplify, dead_code, fuse)

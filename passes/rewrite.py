@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dlc.dtypes import is_floating
 from dlc.errors import DlcError, RuleError
 from dlc.ir import Graph, Node, TensorType, Wildcard, attribute_key, inherit_origins, make_node
 from dlc.ops.definition import Op
@@ -259,9 +260,13 @@ def _same_value(wanted: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bo
     """
     if wanted.ndim == 0:
         return _uniform_value(wanted) == _uniform_value(value)
-    same = wanted.shape == value.shape and wanted.dtype.kind == value.dtype.kind
+    same = wanted.shape == value.shape and _kind(wanted) == _kind(value)
     pairs = zip(wanted.ravel().tolist(), value.ravel().tolist(), strict=False)
     return same and all(_scalar_key(a) == _scalar_key(b) for a, b in pairs)
+
+
+def _kind(array: np.ndarray[Any, Any]) -> str:
+    return "f" if is_floating(array.dtype) else array.dtype.kind
 
 
 def _uniform_value(array: np.ndarray[Any, Any]) -> Any:
@@ -272,7 +277,7 @@ def _uniform_value(array: np.ndarray[Any, Any]) -> Any:
     if array.size > 1:
         if first != array.flat[-1] or not (array == first).all():  # the former is cheap for large arrays
             return None
-        if first == 0 and array.dtype.kind == "f" and np.signbit(array).any() != np.signbit(array).all():
+        if first == 0 and is_floating(array.dtype) and np.signbit(array).any() != np.signbit(array).all():
             return None
     return _scalar_key(first.item())
 

@@ -8,8 +8,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from dlc.backends.cpu import philox, vector_math
-from dlc.backends.cpu.prelude import DTYPES, NAMES, Buffer, define, name
+from dlc.backends.cpu import half, philox, vector_math
+from dlc.backends.cpu.prelude import DTYPES, NAMES, Buffer, Half, define, name
 from dlc.backends.cpu.vector_math import llvm
 
 # ---------------------------------------------------------------- conversions
@@ -19,6 +19,12 @@ def convert(b: Any, value: Any, source: Any, target: Any) -> Any:
     """`value` as NumPy's astype gives it. What NumPy leaves undefined (floats beyond the integers' range) saturates."""
     if source == target:
         return value
+    if isinstance(target, Half):
+        return half.narrowed(b, *_as_float(b, value, source), target.name)
+    if isinstance(source, Half):
+        value, source = half.widened(b, value, source.name), types.float32
+        if target == source:
+            return value
     if target == types.boolean:
         zero = ir.Constant(value.type, 0)
         return (
@@ -43,6 +49,17 @@ def convert(b: Any, value: Any, source: Any, target: Any) -> Any:
     return (b.zext if unsigned else b.sext)(value, kind)
 
 
+def _as_float(b: Any, value: Any, source: Any) -> tuple[Any, bool]:
+    """A number as a float from which rounding to a half gives what rounding the number gives; whether it is float64."""
+    if isinstance(source, Half):
+        return half.widened(b, value, source.name), False
+    if isinstance(source, types.Float):
+        return value, source.bitwidth == 64
+    if source != types.boolean and source.bitwidth == 64:
+        value = half.shortened(b, value, source.signed)
+    return convert(b, value, source, types.float64), True
+
+
 def _truncated(b: Any, value: Any, target: Any, kind: Any) -> Any:
     """A float towards zero; narrow integers keep the low bits of a wider one, as on the machines NumPy runs on."""
     wide = kind.width if target.bitwidth == 64 or target == types.int32 else 64 if target == types.uint32 else 32
@@ -60,7 +77,7 @@ def _define_conversion(text: str, target: Any) -> None:
         def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
             return convert(b, values[0], x, target)
 
-        return (target(x), emit) if isinstance(x, (types.Integer, types.Float, types.Boolean)) else None
+        return (target(x), emit) if isinstance(x, (types.Integer, types.Float, types.Boolean, Half)) else None
 
     define(text, conversion)
 
@@ -72,7 +89,7 @@ for _text, _dtype in DTYPES.items():
 def _define_extreme(text: str, floating: float, highest: bool) -> None:
     def extreme(typingctx: Any, constructor: Any) -> Any:
         target = next((DTYPES[n] for n in DTYPES if getattr(constructor, "typing_key", None) is NAMES[n]), None)
-        if target is None:
+        if target is None or isinstance(target, Half):
             return None
 
         def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:

@@ -8,6 +8,7 @@ from dlc.backends.cpu.host import cpu_target
 from dlc.backends.emission import reason_against
 from dlc.ir import Graph, Node
 from dlc.ops.definition import Kind
+from dlc.passes.halves import computing_in_half
 from dlc.passes.schedule import is_kernel
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class CpuBackend:
                     found += [(node, f"{inner.op.name}: {reason}") for inner, reason in self.unsupported(body)]
             elif node.op.name == "ambient":
                 found.append((node, "the compiler has not bound it"))
+            elif (half := computing_in_half(node)) is not None:
+                found.append((node, f"{half.op.name} computes in a half; keep the pass 'halves' in the pipeline"))
             elif is_kernel(node) and (reason := reason_against(node, cpu_target())) is not None:
                 found.append((node, reason))
         return found

@@ -24,6 +24,7 @@ from dlc.backends.loops import KernelCode
 from dlc.backends.plan import FIRST, Plan, make_plan
 from dlc.backends.table import Arguments, table_of
 from dlc.dims import evaluate
+from dlc.dtypes import numpy_dtype
 from dlc.errors import DlcError, IndexOutOfRangeError
 from dlc.garbage import collection_paused
 from dlc.ir import Graph, Node, TensorType
@@ -74,7 +75,7 @@ class Bound:
         self.head = np.array([table.ctypes.data, len(table), self.args.ctypes.data, *ends], np.int64)
         self.shared = any(self.args[at] < self.args[at - 1] for at, *_ in executable.arguments.grains)
         self.head_address = self.head.ctypes.data
-        self.outputs = [(_shape(n.type, bindings), np.dtype(n.type.dtype)) for n in graph.outputs]
+        self.outputs = [(_shape(n.type, bindings), numpy_dtype(n.type.dtype)) for n in graph.outputs]
 
 
 def _shape(type: TensorType, bindings: Mapping[str, int]) -> tuple[int, ...]:

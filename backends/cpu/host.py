@@ -32,6 +32,13 @@ def host() -> tuple[str, str]:
 
 
 @cache
+def converts_halves() -> bool:
+    """Whether the host has instructions that convert between float16 and float32."""
+    name, features = host()
+    return name == "haswell" or "+f16c" in features or platform.machine() in ("aarch64", "arm64")
+
+
+@cache
 def cpu_target() -> Target:
     """Vectors and registers of the host, as far as generated code counts on them."""
     name, features = host()

@@ -24,9 +24,29 @@ ACCESS = "dlc.access"  # marks accesses that iterations of an independent loop d
 OWN = "dlc.own"  # marks accesses to a kernel's own arrays, which iterations of an innermost one do not share
 INDEPENDENT = "dlc.independent"  # a call of this marks the loop around it; it is gone before LLVM sees the module
 I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
-DTYPES = {"boolean" if n == "bool" else n: getattr(types, "boolean" if n == "bool" else n) for n in dtypes.ALL}
 TYPING, LOWERING = templates.Registry(), imputils.Registry("dlc")  # our own, so that nobody else's Numba sees them
 NAMES: dict[str, Any] = {"inf": float("inf"), "nan": float("nan")}
+
+# ---------------------------------------------------------------- dtypes
+
+
+class Half(types.Type):
+    """A float of 16 bits, which is only moved and converted: its bits, without arithmetic."""
+
+
+@register_model(Half)
+class HalfModel(models.PrimitiveModel):
+    """16 bits."""
+
+    def __init__(self, manager: Any, fe_type: Half) -> None:
+        super().__init__(manager, fe_type, ir.IntType(16))
+
+
+def _numba_type(dtype: str) -> Any:
+    return Half(dtype) if dtype in dtypes.HALF else getattr(types, "boolean" if dtype == "bool" else dtype)
+
+
+DTYPES = {"boolean" if n == "bool" else n: _numba_type(n) for n in dtypes.ALL}
 
 # ---------------------------------------------------------------- typed pointers
 

@@ -17,7 +17,7 @@ from dlc.backends.backend import Array
 from dlc.backends.expressions import constructor
 from dlc.ops.philox import random_word
 
-DTYPES = {constructor(name): np.dtype(name) for name in dtypes.ALL}
+DTYPES = {constructor(name): np.dtype(name) for name in dtypes.ALL if name not in dtypes.HALF}
 ADDRESS_NAMES = ("pointer_at", "pointer_status", *(f"pointer_{text}" for text in DTYPES))
 
 

@@ -13,7 +13,7 @@ from dlc.ops.arithmetic import abs as abs_
 from dlc.ops.arithmetic import maximum
 from dlc.ops.contract import matmul
 from dlc.ops.definition import located
-from dlc.ops.elementwise import where
+from dlc.ops.elementwise import rounded_once, where
 from dlc.ops.fill import iota, size_of
 from dlc.ops.functions import erf, exp, isfinite, log, log1p, sigmoid, sqrt, tanh
 from dlc.ops.leaves import TRAINING, scalar
@@ -51,6 +51,7 @@ def _log_sum(e: Tensor, axes: Sequence[int], nothing: float) -> Tensor:
 
 
 @located
+@rounded_once("x")
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """exp(x) over its sum along `axis`, without overflow. Where all of x is -inf (a row masked as a whole) it is 0.
 
@@ -66,6 +67,7 @@ def softmax(x: Any, axis: int = -1) -> Tensor:
 
 
 @located
+@rounded_once("x")
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """The logarithm of `softmax`, exact where softmax itself would round to 0.
 
@@ -80,6 +82,7 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
 
 
 @located
+@rounded_once("x")
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis` (None: all), without overflow; -inf, with gradient 0, where all of x is -inf.
 
@@ -110,6 +113,7 @@ def square(x: Any) -> Tensor:
 
 
 @located
+@rounded_once("x")
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x times the normal distribution's cumulative function at x; `approximate="tanh"` takes the paper's other form.
 
@@ -128,6 +132,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 
 
 @located
+@rounded_once("x")
 def silu(x: Any) -> Tensor:
     """x * sigmoid(x), also called swish.
 
@@ -140,6 +145,7 @@ def silu(x: Any) -> Tensor:
 
 
 @located
+@rounded_once("x")
 def softplus(x: Any) -> Tensor:
     """log(1 + exp(x)), without overflow.
 
@@ -155,6 +161,7 @@ def softplus(x: Any) -> Tensor:
 
 
 @located
+@rounded_once("x")
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean over `axis` (None: all) of floating-point numbers; NaN over nothing.
 
@@ -168,6 +175,7 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 @located
+@rounded_once("x")
 def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0.0) -> Tensor:
     """The mean of squared deviations from the mean over `axis` (None: all), the count being lessened by `correction`.
 
@@ -183,6 +191,7 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0
 
 
 @located
+@rounded_once("x")
 def std(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0.0) -> Tensor:
     """The square root of `var`; its derivative where the variance is 0 is taken as 0.
 
@@ -195,6 +204,7 @@ def std(x: Any, axis: Axis = None, keepdims: bool = False, correction: float = 0
 
 
 @located
+@rounded_once("x", "weight", "bias")
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, eps: float = 1e-5) -> Tensor:
     """(x - mean) / sqrt(variance + eps) over `axis`, times `weight` plus `bias`, which broadcast.
 
@@ -238,6 +248,7 @@ def dropout(x: Any, p: float = 0.5, *, site: int | str | None = None) -> Tensor:
 
 
 @located
+@rounded_once("q", "k", "v")
 def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: float | None = None) -> Tensor:
     """softmax(q k^T * scale) v: q[..., T, D], k[..., S, D] and v[..., S, E] give [..., T, E]; scale is 1/sqrt(D).
 

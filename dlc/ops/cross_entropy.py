@@ -8,7 +8,7 @@ from dlc.dtypes import FLOATING, INTEGER
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.composed import log_softmax, mean
 from dlc.ops.definition import located
-from dlc.ops.elementwise import convert, where
+from dlc.ops.elementwise import convert, rounded_once, where
 from dlc.ops.fill import along, size_of
 from dlc.ops.functions import exp, log
 from dlc.ops.gather import take, take_along_axis
@@ -33,6 +33,7 @@ def reduced(losses: Tensor, reduction: str, name: str) -> Tensor:
 
 
 @located
+@rounded_once("logits")
 def cross_entropy(
     logits: Any,
     targets: Any,
@@ -77,6 +78,7 @@ def cross_entropy(
 
 
 @located
+@rounded_once("log_probabilities")
 def nll_loss(
     log_probabilities: Any,
     targets: Any,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
@@ -22,8 +22,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import numpy as np
 
 from dlc.dims import DimLike, Shape
+from dlc.dtypes import numpy_dtype
 from dlc.errors import AttributeValueError, DlcError
 from dlc.ir import Node, TensorType, TupleType, Type, Wildcard, make_node
+from dlc.ops.half import computes, in_float32
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -99,12 +101,12 @@ def arrays(
 ) -> tuple[Array, ...]:
     """Random arrays for samples: floats uniform in [low, high), integers likewise, bools fair."""
     rng = np.random.default_rng(seed)
-    kind = np.dtype(dtype).kind
+    kind = numpy_dtype(dtype).kind
     if kind == "b":
         return tuple(rng.random(s) < 0.5 for s in shapes)
     if kind in "iu":
         return tuple(rng.integers(int(low), int(high), s).astype(dtype) for s in shapes)
-    return tuple(rng.uniform(low, high, s).astype(dtype) for s in shapes)
+    return tuple(rng.uniform(low, high, s).astype(numpy_dtype(dtype)) for s in shapes)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,7 +114,8 @@ class Op:
     """A definition. Callables take operands by position and attributes by keyword.
 
     - infer(*types, **attrs) -> type; raises `ShapeError` or `DTypeError`
-    - reference(*arrays, **attrs) -> array (a tuple for tuple types); attributes have plain ints for dims
+    - reference(*arrays, **attrs) -> array (a tuple for tuple types); attributes have plain ints for dims; it never sees
+      float16 or bfloat16 unless the op only moves elements (see dlc/ops/half.py)
     - vjp(g, y, *operands, **attrs) -> one cotangent (or None) per operand, written with ops on tensors
     - cost(type, *types, **attrs) -> (floating-point operations, bytes moved)
     - expression: ELEMENTWISE, text with {0} {1} for operands and {T} for the result's type constructor
@@ -189,6 +192,8 @@ def register(op: Op) -> Op:
     """Enter an op into the catalogue; its name must be new."""
     if op.name in CATALOGUE:
         raise ValueError(f"an op named {op.name!r} is already defined")
+    if op.reference is not None and computes(op.kind, op.name):
+        op = replace(op, reference=in_float32(op.reference, op.infer))
     CATALOGUE[op.name] = op
     return op
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
 from dlc import dtypes
+from dlc.conversions import cast
 from dlc.dims import DimLike, Shape
 from dlc.errors import DTypeError, ShapeError
 from dlc.ir import TensorType
@@ -21,6 +22,7 @@ from dlc.ops.leaves import scalar
 from dlc.ops.tensor import Tensor, wrap
 
 Domain = tuple[float, float]
+P = ParamSpec("P")
 
 
 def broadcast_shapes(*shapes: Shape, op: str = "broadcast") -> Shape:
@@ -72,6 +74,35 @@ def promoted(operands: Sequence[Any]) -> list[Tensor]:
         convert(t, dtype) if t is not None else scalar(x, dtypes.weak_dtype(x, dtype) if names else dtype)
         for x, t in zip(operands, strong, strict=True)
     ]
+
+
+def rounded_once(*names: str) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
+    """For a function composed of ops: on float16 and bfloat16 it computes in float32, and rounds its result alone.
+
+    `names` are the parameters that may be tensors; the result has the dtype that they promote to. So a mean of many
+    float16 does not overflow on the way, and a normalisation is as exact as one op.
+    """
+
+    def decorate(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def public(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+            first = args[0] if args else None
+            if isinstance(first, Tensor) and first.dtype not in dtypes.HALF:
+                return function(*args, **kwargs)  # the common case
+            given = signature.bind(*args, **kwargs)
+            plain = (type(None), bool, int, float, list, tuple)
+            found = {n: wrap(v) for n, v in given.arguments.items() if n in names and not isinstance(v, plain)}
+            floats = [t.dtype for t in found.values() if t.dtype in dtypes.FLOATING]
+            if not set(floats) & set(dtypes.HALF):
+                return function(*args, **kwargs)
+            given.arguments.update({n: convert(t, "float32") for n, t in found.items() if t.dtype in dtypes.HALF})
+            return convert(function(*given.args, **given.kwargs), dtypes.promote(*floats))
+
+        return public
+
+    return decorate
 
 
 def sum_to_shape(g: Tensor, shape: Shape) -> Tensor:
@@ -226,13 +257,15 @@ def _astype_samples() -> Iterable[Sample]:
 @define(
     kind=Kind.ELEMENTWISE,
     infer=lambda x, *, dtype: TensorType(dtypes.dtype_name(dtype), x.shape),
-    reference=lambda x, *, dtype: x.astype(dtype),
+    reference=lambda x, *, dtype: cast(x, dtype),
     vjp=lambda g, y, x, *, dtype: (convert(g, x.dtype) if {dtype, x.dtype} <= set(dtypes.FLOATING) else None,),
     expression="{T}({0})",
     samples=_astype_samples,
 )
 def astype(x: Any, dtype: Any) -> Tensor:
     """The values of `x` converted to `dtype` as NumPy does; floats to integers truncate towards zero.
+
+    What NumPy leaves open is defined (see dlc/conversions.py): floats beyond the integers' range saturate, NaN is 0.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.astype([1.5, -1.5], "int32")).tolist()

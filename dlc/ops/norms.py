@@ -10,6 +10,7 @@ from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.composed import mean, square
 from dlc.ops.definition import located
+from dlc.ops.elementwise import rounded_once
 from dlc.ops.fill import along
 from dlc.ops.functions import sqrt
 from dlc.ops.index import pad
@@ -46,6 +47,7 @@ def _affine(y: Tensor, weight: Any, bias: Any, name: str) -> Tensor:
 
 
 @located
+@rounded_once("x", "weight", "bias")
 def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """x[N, C, ...] normalised to mean 0 and variance 1 for each image and channel, then scaled by [C] vectors.
 
@@ -62,6 +64,7 @@ def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-
 
 
 @located
+@rounded_once("x", "weight", "bias")
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """x[N, C, ...] normalised for each of `num_groups` groups of neighbouring channels, then scaled by [C] vectors.
 
@@ -82,6 +85,7 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
 
 
 @located
+@rounded_once("x", "weight")
 def rms_norm(x: Any, weight: Any = None, axis: Axis = -1, eps: float = 1e-5) -> Tensor:
     """x / sqrt(mean(x * x) + eps) over `axis`, times `weight`, which broadcasts.
 
@@ -100,6 +104,7 @@ def rms_norm(x: Any, weight: Any = None, axis: Axis = -1, eps: float = 1e-5) -> 
 
 
 @located
+@rounded_once("x")
 def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """x / (k + alpha / size * s) ** beta, s being the sum of squares over `size` channels around each of x[N, C, ...].
 

@@ -22,7 +22,7 @@ from weakref import finalize
 import numpy as np
 
 from dlc.dims import Dim, DimLike, Shape, dim, shape_of
-from dlc.dtypes import FLOATING, INTEGER, dtype_name
+from dlc.dtypes import FLOATING, HALF, INTEGER, dtype_name
 from dlc.errors import AttributeValueError, DTypeError
 from dlc.ir import TensorType
 from dlc.ops.arithmetic import floor_divide
@@ -208,6 +208,8 @@ def uniform(
     ['0.3990', '0.9722']
     """
     name = _floating(dtype, "uniform")
+    if name in HALF:  # drawn with all bits, and rounded
+        return convert(uniform(shape, low, high, "float32", site=site, seed=seed, step=step), name)
     unit = _unit(_draw(shape_of(shape), site, seed, step), name)
     plain = isinstance(low, (int, float)) and isinstance(high, (int, float))
     if plain and low == 0 and high == 1:
@@ -236,6 +238,8 @@ def normal(
     <Tensor multiply f32[N,3]>
     """
     name = _floating(dtype, "normal")
+    if name in HALF:
+        return convert(normal(shape, mean, std, "float32", site=site, seed=seed, step=step), name)
     first, second = _draw(shape_of(shape), site, seed, step)
     radius = sqrt(log((convert(first, name) + 0.5) * 2.0**-32) * -2.0)
     drawn = radius * cos(convert(second, name) * (math.pi * 2.0**-31))
@@ -256,6 +260,7 @@ def bernoulli(
     [True, False, True, False]
     """
     probability = wrap(p)
+    probability = convert(probability, "float32") if probability.dtype in HALF else probability
     name = _floating(probability.dtype, "bernoulli")
     if isinstance(p, (int, float)) and not 0 <= p <= 1:
         raise AttributeValueError(f"bernoulli: the probability {p} is not between 0 and 1")

@@ -10,6 +10,7 @@ import numpy as np
 
 from dlc.dims import Shape
 from dlc.display import Pictured
+from dlc.dtypes import ALL, dtype_name, name_of
 from dlc.errors import DTypeError, GraphError
 from dlc.ir import Literal, Node, TensorType, make_node
 from dlc.provenance import Origin, here
@@ -277,8 +278,10 @@ def wrap(value: Any) -> Tensor:
             raise DTypeError(f"rows of unequal lengths are not an array: {value!r:.80}", where=here()) from None
         if isinstance(value, (float, list, tuple)) and array.dtype == np.float64:
             array = array.astype(np.float32)
-        if array.dtype.kind in "biuf":
+        if name_of(array.dtype) in ALL:
             return Tensor(make_node(CONSTANT, (), {"value": Literal(array)}), here())
+        if isinstance(value, (np.ndarray, np.generic)):
+            dtype_name(array.dtype)  # says what there is instead
     kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
     if hasattr(value, "__dlpack__"):
         raise DTypeError(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from dlc.dims import product
+from dlc.dtypes import epsilon
 from dlc.errors import AttributeValueError, ShapeError
 from dlc.frontend import initialisers
 from dlc.frontend.nn.linear import known_size
@@ -220,7 +219,7 @@ class RMSNorm(Module):
                 f"{layer_name(self)} normalises over {list(self.normalized_shape)}, which {t.type} does not end with",
                 where=here(),
             )
-        eps = float(np.finfo(t.dtype).eps) if self.eps is None else self.eps
+        eps = epsilon(t.dtype) if self.eps is None else self.eps
         return rms_norm(t, self.weight, axis=tuple(range(-rank, 0)), eps=eps)
 
     def describe(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlc.arguments import is_foreign, read_foreign
+from dlc.dtypes import can_assign
 from dlc.errors import ArgumentError, AttributeValueError, GraphError, listed, shown
 from dlc.frontend.parameter import Parameter, fits, shape_text
 from dlc.ops.random import counted_draws
@@ -169,7 +170,7 @@ class Module:
                 if not fits(p.open_shape, a.shape):
                     known = shape_text(p.open_shape)
                     problems.append(f"mis-shaped: {name} is {known} in the model, {a.shape} in the values")
-                elif not np.can_cast(a.dtype, p.dtype, casting="same_kind"):
+                elif not can_assign(a.dtype, p.dtype):
                     problems.append(f"of another kind: {name} is {p.dtype} in the model, {a.dtype.name} in the values")
         return problems
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlc.dims import Dim, product
+from dlc.dtypes import is_floating
 from dlc.errors import DlcError, FileFormatError, UnsupportedError, shown
 from dlc.frontend.onnx.arrays import MAX_AXES, MAX_ELEMENTS, array_of, dtype_of
 from dlc.frontend.onnx.call import Body, Call, Value
@@ -56,7 +57,7 @@ class Nodes:
 
     def initialiser(self, tensor: Any, place: str) -> Value:
         array = self.constant(tensor, place)
-        if tensor.name not in self.stateful and (array.dtype.kind != "f" or array.ndim == 0):
+        if tensor.name not in self.stateful and (not is_floating(array.dtype) or array.ndim == 0):
             return Value(static=array)
         state = State(self.names.label(tensor.name, "weight"), TensorType(array.dtype.name, array.shape), lambda: array)
         known = None if tensor.name in self.stateful else array
