@@ -63,7 +63,7 @@ def test_records_tell_what_happened():
     before = dlc.graph([x], [dlc.exp(x * 1) + dlc.constant(1.0) * 2])
     final, records = run_pipeline(passes.PIPELINE.without("fuse"), before, check=True)
     assert_same_graph(final, dlc.graph([x], [dlc.exp(x) + 2.0]))
-    _, _, folding, simplify, _ = records
+    _, _, _, folding, simplify, _ = records
     assert (folding.name, folding.nodes_before, folding.nodes_after) == ("constant_folding", 7, 6)
     assert simplify.rules == {"times_one": 1} and simplify.seconds > 0
     assert folding.before is before and folding.after is simplify.before and records[-1].after is final
