@@ -15,7 +15,7 @@ from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops import clip, cross_entropy, exp, log, log1p, nll_loss, relu, size_of, softplus, where
 from dlc.ops.cross_entropy import reduced
-from dlc.ops.elementwise import convert
+from dlc.ops.elementwise import convert, taken_as
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
@@ -118,7 +118,7 @@ def binary_cross_entropy_with_logits(
     x, t = _pair("binary_cross_entropy_with_logits", logits, targets)
     losses = softplus(x) - x * t
     if pos_weight is not None:
-        losses = (1.0 - t) * x + (1.0 + (wrap(pos_weight) - 1.0) * t) * softplus(-x)
+        losses = (1.0 - t) * x + (1.0 + (taken_as(pos_weight, x.dtype) - 1.0) * t) * softplus(-x)
     return reduced(_scaled(losses, weight), reduction, "binary_cross_entropy_with_logits")
 
 
@@ -182,7 +182,7 @@ def gaussian_nll(
     if not eps > 0:
         raise AttributeValueError(f"gaussian_nll: eps is above 0, not {eps!r}", where=here())
     d = _difference("gaussian_nll", outputs, targets)
-    v = clip(convert(wrap(var), d.dtype), min=eps)
+    v = clip(taken_as(var, d.dtype), min=eps)
     losses = 0.5 * (log(v) + d * d / v)
     if losses.shape != d.shape:
         raise ShapeError(
@@ -286,4 +286,4 @@ def _pair(name: str, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(losses: Tensor, weight: Any) -> Tensor:
-    return losses if weight is None else losses * convert(wrap(weight), losses.dtype)
+    return losses if weight is None else losses * taken_as(weight, losses.dtype)

@@ -91,7 +91,7 @@ def margin_ranking(x1: Any, x2: Any, targets: Any, margin: float = 0.0, reductio
     >>> dlc.evaluate(margin_ranking([2.0, 1.0], [1.0, 2.0], [1, 1])).item()
     0.5
     """
-    a, b = _embeddings("margin_ranking", x1, x2)
+    a, b = _embeddings("margin_ranking", x1, x2, least=0)
     t = wrap(targets)
     if t.shape != a.shape:
         raise ShapeError(f"margin_ranking: {a.type} needs targets of its shape, not {t.type}", where=here())
@@ -115,11 +115,11 @@ def _root(x: Tensor) -> Tensor:
     return where(x == 0.0, 0.0, sqrt(where(x == 0.0, 1.0, x)))
 
 
-def _embeddings(name: str, first: Any, second: Any) -> tuple[Tensor, Tensor]:
+def _embeddings(name: str, first: Any, second: Any, least: int = 1) -> tuple[Tensor, Tensor]:
     a, b = wrap(first), wrap(second)
     if a.dtype not in FLOATING or b.dtype not in FLOATING:
         raise DTypeError(f"{name} takes floating-point embeddings, not {a.type} and {b.type}", where=here())
-    if a.shape != b.shape or not a.ndim:
+    if a.shape != b.shape or a.ndim < least:
         raise ShapeError(f"{name} takes embeddings [..., D] of one shape, not {a.type} and {b.type}", where=here())
     return a, convert(b, a.dtype)
 

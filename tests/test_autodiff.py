@@ -151,6 +151,13 @@ def test_pass_form_adds_gradients_as_outputs():
         autodiff(graph, wrt=["v"])
 
 
+def test_a_power_that_is_nan_has_no_derivative_by_the_exponent():
+    a, b = dlc.input("a", (3,), "float64"), dlc.input("b", (3,), "float64")
+    y = a**b
+    program = dlc.compile(dlc.graph([a, b], [dlc.grad(y.sum(), b)]), "reference")
+    np.testing.assert_array_equal(program([-2.0, -2.0, 0.0], [0.5, 2.0, 3.0])[0], [np.nan, 0.0, 0.0])
+
+
 def test_a_chain_far_deeper_than_the_stack():
     x = dlc.input("x")
     y = x

@@ -21,6 +21,23 @@ def softmax(x: Any, axis: int = -1) -> Any:
     return e / e.sum(axis, keepdims=True)
 
 
+def test_softmax_and_its_kin_over_nothing() -> None:
+    x = dlc.input("x", (2, 0))
+    both = dlc.logsumexp(x, axis=1)
+    graph = dlc.graph([x], [dlc.softmax(x), dlc.log_softmax(x), both, *dlc.grad(both.sum(), [x])])
+    p, logp, lse, g = dlc.compile(graph, "reference")(np.zeros((2, 0), "f"))
+    assert p.shape == logp.shape == g.shape == (2, 0)
+    assert lse.tolist() == [-INF, -INF]
+
+
+def test_margin_ranking_of_two_numbers() -> None:
+    assert dlc.evaluate(dlc.nn.functional.margin_ranking_loss(2.0, 0.5, -1.0)).item() == 1.5
+
+
+def test_one_slope_leaves_the_shape_of_a_number() -> None:
+    assert dlc.prelu(dlc.input("x"), dlc.input("w", (1,))).shape == ()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_softmax_and_its_kin_are_stable(backend: str) -> None:
     data = np.array([[1e4, 1e4 - 1, 0], [-INF, 0, 1], [-INF, -INF, -INF], [-1e30, 0, 1e30]], "f")

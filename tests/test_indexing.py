@@ -143,6 +143,65 @@ def test_gradients_of_setting() -> None:
     check_grad(dlc.graph([x, v], [(y * y).sum() + (z * z * z).sum()]), arrays, directions=2)
 
 
+REDUCTIONS = {"mul": np.multiply, "min": np.minimum, "max": np.maximum}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_reductions_of_equal_places_are_numpys(backend: str) -> None:
+    rng = np.random.default_rng(3)
+    rows, columns = rng.integers(0, 4, 9), rng.integers(0, 3, (9, 5))
+    a, b = rng.standard_normal((4, 5)), rng.standard_normal((9, 5))
+    b[2, 1] = b[3, 1] = b[5, 0] = 0.0
+    b[1, 2] = np.nan
+    whole = rng.integers(-9, 9, (9, 5))
+    x, v, i = dlc.input("x", a.shape, "float64"), dlc.input("v", b.shape, "float64"), dlc.input("i", (9,), "int64")
+    n = dlc.input("n", whole.shape, "int64")
+    some = dlc.full((4, 5), 2, "int64")
+    outputs, wanted = [], []
+    for name, ufunc in REDUCTIONS.items():
+        outputs += [dlc.index_update(x, i, v, name), dlc.put_along_axis(x, columns, v, 0, name)]
+        for index in (rows, (columns, np.arange(5))):
+            wanted.append(a.copy())
+            ufunc.at(wanted[-1], index, b)
+        outputs.append(dlc.scatter_nd(some, i[:, None], n, name))
+        wanted.append(np.full((4, 5), 2))
+        ufunc.at(wanted[-1], rows, whole)
+    found = dlc.compile(dlc.graph([x, v, i, n], outputs), backend)(a, b, rows, whole)
+    for f, w in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(f, w, 1e-14, strict=True)
+
+
+def test_gradients_of_reductions_are_exact_at_zeros() -> None:
+    a, b = np.array([2.0, 3.0, 0.0]), np.array([0.5, 0.0, -2.0, 4.0, 0.0])
+    x, v = dlc.input("x", (3,), "float64"), dlc.input("v", (5,), "float64")
+    for name in REDUCTIONS:
+        y = dlc.index_update(x, [1, 0, 1, 2, 0], v, name)
+        check_grad(dlc.graph([x, v], [y]), [a, b if name == "mul" else b + np.arange(5) / 10], directions=2)
+    gx, gv = dlc.grad(dlc.sum(dlc.index_update(x, [1, 0, 1, 2, 0], v, "mul")), [x, v])
+    found = dlc.compile(dlc.graph([x, v], [gx, gv]), "reference")(a, b)
+    np.testing.assert_array_equal(found[0], [0.0, -1.0, 4.0])
+    np.testing.assert_array_equal(found[1], [-6.0, 0.0, 1.5, 0.0, 0.0])
+
+
+def test_python_numbers_beside_float64_are_not_rounded_to_float32() -> None:
+    x = dlc.zeros((3,), "float64")
+    for y in (
+        dlc.index_update(x, 1, 0.1),
+        dlc.index_update(x, [1], [0.1], "add"),
+        dlc.index_put(x, [1], 0.1),
+        dlc.index_add(x, [1], 0.1),
+        dlc.put_along_axis(x, [1], 0.1),
+        dlc.scatter_nd(x, [[1]], [0.1]),
+        dlc.index_update(x, 1, np.float64(0.1)),
+    ):
+        assert dlc.evaluate(y).tolist() == [0.0, 0.1, 0.0]
+    sorted_ = dlc.constant(np.array([0.1, 0.2]))
+    assert dlc.evaluate(dlc.searchsorted(sorted_, 0.1)).item() == 0
+    assert dlc.evaluate(dlc.prelu(dlc.constant(np.array(-1.0)), 0.1)).item() == -0.1
+    half = dlc.constant(np.array(0.5))
+    assert dlc.evaluate(dlc.nn.functional.binary_cross_entropy(half, half, 0.1)).item() == 0.1 * np.log(2)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_computed_index_out_of_range_fails_the_run(backend: str) -> None:
     x, i = dlc.input("x", (4, 3)), dlc.input("i", (2,), "int32")
@@ -164,7 +223,7 @@ T = dlc.constant(X)
     (lambda: T[..., ...], "fit"),
     (lambda: T[[0], [0], [0], [0], [0]], "fit"), (lambda: T[[0, 1], [0, 1, 2]], "broadcast"),
     (lambda: T[dlc.input("i", (2,))], "integers"), (lambda: T[: dlc.input("i", (), "int32")], "arange"),
-    (lambda: T[::0], "step"), (lambda: dlc.index_update(T, 0, 1.0, "max"), "add"), (lambda: T[5], "out of range"),
+    (lambda: T[::0], "step"), (lambda: dlc.index_update(T, 0, 1.0, "mean"), "add"), (lambda: T[5], "out of range"),
     (lambda: dlc.repeat(T, [1, 2], 1), "repeat"), (lambda: dlc.repeat(T, [1, -1], 0), "repeat"),
     (lambda: dlc.logcumsumexp([1, 2]), "float"),
 ])  # fmt: skip

@@ -115,7 +115,7 @@ L = dlc.input("x", ("N", 1, "L"))
     lambda: dlc.resize(V.astype(int), 3, mode="linear"), lambda: dlc.resize(L, 3), lambda: dlc.resize(L, scale=1.5),
     lambda: dlc.resize(L, scale=2, mode="linear"), lambda: functional.interpolate(V, 3, mode="bilinear"),
     lambda: functional.interpolate(V, 3, mode="some"), lambda: functional.interpolate(V, 3, align_corners=True),
-    lambda: functional.interpolate(V, scale_factor=2, mode="area"),
+    lambda: functional.interpolate(V, mode="area"), lambda: functional.interpolate(V, scale_factor=-1, mode="area"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_with_its_place(call: Callable[[], Any]) -> None:
     with pytest.raises(DlcError, match=r"test_resizing\.py:\d+"):

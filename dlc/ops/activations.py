@@ -10,14 +10,14 @@ from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arithmetic import abs as abs_
 from dlc.ops.composed import softplus
 from dlc.ops.definition import located
-from dlc.ops.elementwise import convert, where
+from dlc.ops.elementwise import convert, promoted, where
 from dlc.ops.fill import along
 from dlc.ops.functions import expm1, sigmoid, tanh
 from dlc.ops.leaves import scalar
 from dlc.ops.reduce import one_axis
 from dlc.ops.rounding import clip
 from dlc.ops.tensor import Tensor, wrap
-from dlc.ops.view import slice_
+from dlc.ops.view import reshape, slice_
 
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -107,10 +107,12 @@ def prelu(x: Any, weight: Any, axis: int = 1) -> Tensor:
     >>> dlc.evaluate(dlc.prelu([[-2.0, -2.0]], [0.5, 0.25])).tolist()
     [[-1.0, -0.5]]
     """
-    t, w = _floating(x, "prelu"), wrap(weight)
+    t, w = promoted([_floating(x, "prelu"), weight])
     if w.ndim > 1:
         raise ShapeError(f"prelu takes a slope, or one a channel [C], not {w.type}")
-    if w.ndim == 1 and w.shape[0] != 1:
+    if w.shape == (1,):
+        w = reshape(w, ())
+    elif w.ndim == 1:
         at = one_axis(axis, t.ndim, "prelu")
         if w.shape[0] != t.shape[at]:
             raise ShapeError(f"prelu: axis {at} of {t.type} needs as many slopes, not {w.type}")

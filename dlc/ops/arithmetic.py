@@ -102,16 +102,16 @@ def remainder(a: Any, b: Any) -> Any:
 
 
 def _pow_vjp(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    from dlc.ops.functions import log
+    from dlc.ops.functions import isnan, log
 
     power = where(b == 0, 0.0, b * pow(a, where(b == 0, 1.0, b) - 1.0))
-    logarithm = where(a > 0, y * log(where(a > 0, a, 1.0)), 0.0)
+    logarithm = where(a > 0, y * log(where(a > 0, a, 1.0)), where(isnan(y), y, 0.0))
     return masked_multiply(g, power), masked_multiply(g, logarithm)
 
 
 @elementwise("power({0}, {1})", reference=np.power, accepts=FLOAT, domains=((0.5, 2.0), (-2.0, 2.0)), vjp=_pow_vjp)
 def pow(a: Any, b: Any) -> Any:
-    """a to the power b. The derivative by b is taken as 0 where a <= 0.
+    """a to the power b. The derivative by b is taken as 0 where a <= 0, unless the power is NaN.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.pow(2.0, 3.0)).item()

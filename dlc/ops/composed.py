@@ -14,7 +14,7 @@ from dlc.ops.arithmetic import maximum
 from dlc.ops.contract import matmul
 from dlc.ops.definition import located
 from dlc.ops.elementwise import rounded_once, where
-from dlc.ops.fill import iota, size_of
+from dlc.ops.fill import iota, size_of, zeros
 from dlc.ops.functions import erf, exp, isfinite, log, log1p, sigmoid, sqrt, tanh
 from dlc.ops.leaves import TRAINING, scalar
 from dlc.ops.logic import equal
@@ -38,6 +38,8 @@ def _floating(x: Any, name: str) -> Tensor:
 
 def _shifted(t: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """`t` less its maximum over `axes`, and that maximum; 0 stands for one that is not finite, against NaN."""
+    if 0 in [t.shape[a] for a in axes]:  # no maximum, and nothing to shift
+        return t, zeros([1 if a in axes else d for a, d in enumerate(t.shape)], t.dtype)
     top = stop_gradient(max_(t, axis=axes, keepdims=True))
     top = where(isfinite(top), top, scalar(0, t.dtype))
     return t - top, top

@@ -18,7 +18,7 @@ from dlc.dims import DimLike, Shape
 from dlc.errors import DTypeError, ShapeError
 from dlc.ir import TensorType
 from dlc.ops.definition import CATALOGUE, Array, Defined, Kind, Sample, arrays, build, define
-from dlc.ops.leaves import scalar
+from dlc.ops.leaves import constant, scalar
 from dlc.ops.tensor import Tensor, wrap
 
 Domain = tuple[float, float]
@@ -55,6 +55,13 @@ def _shape_text(shape: Shape) -> str:
 def convert(t: Tensor, dtype: str) -> Tensor:
     """`t` in another dtype; itself where that is the same."""
     return t if t.dtype == dtype else astype.op(t, dtype=dtype)
+
+
+def taken_as(value: Any, dtype: str) -> Tensor:
+    """`value` in a dtype. Python numbers, alone or in lists, are read in it, and not by way of float32."""
+    t = wrap(value)
+    python = isinstance(value, (int, float, list, tuple))  # a scalar of NumPy may be a float as well
+    return constant(value, dtype) if python and dtype in dtypes.FLOATING else convert(t, dtype)
 
 
 def promoted(operands: Sequence[Any]) -> list[Tensor]:

@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 
 from dlc.dims import Shape, product
+from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ir import TensorType
+from dlc.ops.arithmetic import maximum, minimum, negative
 from dlc.ops.arranging import part
+from dlc.ops.cumulative import shifted
 from dlc.ops.definition import Array, Kind, Sample, arrays, define, located, nbytes
-from dlc.ops.elementwise import convert, where
-from dlc.ops.fill import check_indices, full, iota, size_of
+from dlc.ops.elementwise import convert, taken_as, where
+from dlc.ops.fill import check_indices, full, iota, ones, size_of
 from dlc.ops.gather import check_range, take, take_adjoint
 from dlc.ops.indexing import getitem, leading_parts
 from dlc.ops.leaves import scalar
 from dlc.ops.reduce import one_axis
+from dlc.ops.sorting import argsort
 from dlc.ops.tensor import Tensor, wrap
 from dlc.ops.view import broadcast_to, permute_dims, reshape, squeeze
 
@@ -78,7 +82,7 @@ def put(x: Any, indices: Any, values: Any) -> Tensor:
     [[1.0], [5.0]]
     """
     t = wrap(x)
-    return put.op(t, wrap(indices), convert(wrap(values), t.dtype))
+    return put.op(t, wrap(indices), taken_as(values, t.dtype))
 
 
 # ---------------------------------------------------------------- along one axis
@@ -98,7 +102,7 @@ def _from_rows(rows: Tensor, like: Tensor, axis: int) -> Tensor:
 
 def _slices(x: Any, axis: int, indices: Any, values: Any, name: str) -> tuple[Tensor, int, Tensor, Tensor]:
     t, i = wrap(x), wrap(indices)
-    v = convert(wrap(values), t.dtype)
+    v = taken_as(values, t.dtype)
     at = one_axis(axis, t.ndim, name)
     check_indices(i.type, name)
     if i.ndim != 1:
@@ -165,7 +169,8 @@ def put_along_axis(x: Any, indices: Any, values: Any, axis: int = -1, reduction:
     """`x` with values put at the places of `indices`, but for `axis`, where the index says which.
 
     `indices` and `values`, which broadcasts to them, are as in `take_along_axis`, of which this is the reverse.
-    `reduction` "set" has the last of equal places win, "add" adds all to x's element.
+    `reduction` "set" has the last of equal places win, "add" adds all to x's element, "mul", "min" and "max"
+    do so with the product and the extremes, where one of equal values has all of the cotangent.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.put_along_axis([[1.0, 2.0]], [[1]], 7.0)).tolist()
@@ -174,7 +179,7 @@ def put_along_axis(x: Any, indices: Any, values: Any, axis: int = -1, reduction:
     t, i = wrap(x), wrap(indices)
     at = one_axis(axis, t.ndim, "put_along_axis")
     flat = _flat_along(t, i, at, "put_along_axis")
-    return _scattered(t, flat, broadcast_to(convert(wrap(values), t.dtype), i.shape), reduction, "put_along_axis")
+    return _scattered(t, flat, broadcast_to(taken_as(values, t.dtype), i.shape), reduction, "put_along_axis")
 
 
 def _scattered(t: Tensor, places: Tensor, values: Tensor, reduction: str, name: str, tail: Shape = ()) -> Tensor:
@@ -187,15 +192,46 @@ def _scattered(t: Tensor, places: Tensor, values: Tensor, reduction: str, name: 
     if reduction == "add":
         added = take_adjoint(reshape(values, (count, width)), reshape(places, (count,)), 0, rows.shape[0])
         return t + reshape(added, t.shape)
-    raise AttributeValueError(f"{name}: reduction={reduction!r} is unknown; use 'set' or 'add'")
+    if reduction in ("mul", "min", "max"):
+        at = reshape(places, (count, 1)) * size_of(width, "int64") + iota((1, width), 1)  # each element for itself
+        row, at, v = (reshape(a, (product(a.shape),)) for a in (t, at, values))
+        found = _multiplied(row, at, v, name) if reduction == "mul" else _extreme(row, at, v, reduction == "max")
+        return reshape(found, t.shape)
+    raise AttributeValueError(f"{name}: reduction={reduction!r} is unknown; use 'set', 'add', 'mul', 'min' or 'max'")
+
+
+def _placed(row: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    return reshape(put.op(reshape(row, (*row.shape, 1)), places, reshape(values, (*values.shape, 1))), row.shape)
+
+
+def _extreme(row: Tensor, places: Tensor, values: Tensor, largest: bool) -> Tensor:
+    """Values are put in order, so that the most extreme of equal places comes last; NaN comes after all others."""
+    rises = largest or values.dtype in FLOATING
+    order = argsort(values if largest or not rises else negative(values), descending=not rises)
+    found = _placed(row, take(places, order), take(values, order))
+    return maximum(row, found) if largest else minimum(row, found)
+
+
+def _multiplied(row: Tensor, places: Tensor, values: Tensor, name: str) -> Tensor:
+    """Equal places side by side, and products of two neighbours, of four and so on within each place."""
+    (count,) = values.shape
+    if not isinstance(count, int):
+        raise ShapeError(f"{name}: reduction='mul' needs a number of values that is known before a call, not {count}")
+    order = argsort(places)
+    at, v = take(places, order), take(values, order)
+    distance = 1
+    while distance < count:
+        together = at == shifted(at, 0, False, -1, distance)
+        v = where(together, v * shifted(v, 0, False, 1, distance), v)
+        distance *= 2
+    return row * _placed(ones(row.shape, row.dtype), at, v)
 
 
 @located
 def index_update(x: Any, index: Any, values: Any, reduction: str = "set") -> Tensor:
     """`x` with `values` at ``x[index]``, for any index that square brackets take: NumPy's ``x[index] = values``.
 
-    `values` broadcasts to the shape of ``x[index]``. `reduction` "set" has the last of equal places win, "add" adds all
-    to x's element, as ``np.add.at`` does.
+    `values` broadcasts to the shape of ``x[index]``. `reduction` is as in `put_along_axis`: "add" is ``np.add.at``.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.index_update(dlc.zeros((2, 3)), (slice(None), [0, -1]), [1.0, 2.0])).tolist()
@@ -205,7 +241,7 @@ def index_update(x: Any, index: Any, values: Any, reduction: str = "set") -> Ten
     parts, whole = leading_parts(t, index)
     lead, tail = t.shape[: t.ndim - whole], t.shape[t.ndim - whole :]
     places = getitem(reshape(iota((product(lead),)), lead), parts)
-    v = convert(wrap(values), t.dtype)
+    v = taken_as(values, t.dtype)
     return _scattered(t, places, broadcast_to(v, (*places.shape, *tail)), reduction, "index_update", tail)
 
 
@@ -254,5 +290,5 @@ def scatter_nd(x: Any, indices: Any, values: Any, reduction: str = "set") -> Ten
     """
     t = wrap(x)
     places, depth = _flat_places(t, indices, "scatter_nd")
-    v = broadcast_to(convert(wrap(values), t.dtype), (*places.shape, *t.shape[depth:]))
+    v = broadcast_to(taken_as(values, t.dtype), (*places.shape, *t.shape[depth:]))
     return _scattered(t, places, v, reduction, "scatter_nd", t.shape[depth:])

@@ -123,7 +123,7 @@ def searchsorted(vector: Any, values: Any, side: str = "left") -> Tensor:
     """
     if side not in ("left", "right"):
         raise AttributeValueError(f"searchsorted: side={side!r} is unknown; use 'left' or 'right'")
-    sorted_, wanted = promoted([wrap(vector), wrap(values)])
+    sorted_, wanted = promoted([vector, values])
     if sorted_.ndim != 1:
         raise ShapeError(f"searchsorted takes a vector to search, not {sorted_.type}")
     place = expand_dims(wanted, wanted.ndim)

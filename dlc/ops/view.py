@@ -101,7 +101,7 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Tensor:
     [[1.0, 3.0], [2.0, 4.0]]
     """
     t = wrap(x)
-    if not isinstance(axes, (tuple, list)):
+    if not isinstance(axes, (tuple, list, range)):
         raise AttributeValueError(f"permute_dims: axes is a tuple that orders the axes of {t.type}, not {axes!r}")
     order = tuple(a % t.ndim if isinstance(a, int) and -t.ndim <= a < t.ndim else a for a in axes)
     return t if order == tuple(range(t.ndim)) else permute_dims.op(t, axes=order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,11 +52,26 @@ def interpolate(
         if how.get("mode") not in ("linear", "cubic"):
             raise AttributeValueError(f"interpolate: align_corners does not go with mode={mode!r}", where=here())
         how = {**how, "coordinates": "align_corners"}
-    if mode == "area" and size is not None and scale_factor is None:
-        return adaptive_avg_pool(t, size)
     if mode == "area":
-        raise AttributeValueError("interpolate: mode='area' takes a size", where=here())
+        if (size is None) == (scale_factor is None):
+            raise AttributeValueError("interpolate takes either a size or a scale_factor", where=here())
+        return adaptive_avg_pool(t, _scaled(t, scale_factor) if size is None else size)
     return resize(t, size, scale_factor, **how)
+
+
+def _scaled(t: Tensor, factor: Any) -> tuple[int, ...]:
+    """The sizes of the trailing axes times `factor`, one or one for each, rounded down."""
+    rank, sizes = t.ndim - 2, t.shape[2:]
+    factors = list(factor) if isinstance(factor, (tuple, list)) else [factor] * rank
+    known = [d for d in sizes if isinstance(d, int)]
+    if len(known) != rank:
+        raise ShapeError(f"interpolate: mode 'area' needs sizes of {t.type} that are known before a call", where=here())
+    if len(factors) != rank or not all(isinstance(f, (int, float)) and 0 < f < math.inf for f in factors):
+        raise AttributeValueError(
+            f"interpolate: scale_factor is a number above 0, or one for each of {rank} axes, not {factor!r}",
+            where=here(),
+        )
+    return tuple(math.floor(d * f) for d, f in zip(known, factors, strict=True))
 
 
 class Upsample(Module):
