@@ -147,6 +147,16 @@ def test_inexact_values_have_bounds_and_exact_ones_none() -> None:
     assert bounds.difference(1, base[1] + np.float32(1e-4))
 
 
+def test_what_never_ends_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forever(graph: Graph) -> Graph:
+        while True:
+            pass
+
+    monkeypatch.setattr(checks, "LONGEST", 0.2)
+    monkeypatch.setitem(checks.PASSES, "dead_code", forever)
+    assert "_TookTooLong" in guarded(on_reference, write(FIRST)).failures[0]
+
+
 def test_campaigns_go_on_where_they_stopped(tmp_path: Any) -> None:
     Campaign("reference", FIRST, 2, tmp_path).run(float("inf"))
     again = Campaign("reference", FIRST, 4, tmp_path)
@@ -161,8 +171,9 @@ def test_campaigns_go_on_where_they_stopped(tmp_path: Any) -> None:
 def test_a_campaign_keeps_what_fails(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(checks.PASSES, "dead_code", mutant(MISTAKES["indices"]))
     said: list[str] = []
-    campaign = Campaign("reference", FIRST, 12, tmp_path)
-    campaign.run(float("inf"), said.append)
+    campaign = Campaign("reference", FIRST, 50, tmp_path)
+    while not campaign.progress.failures:
+        campaign.one(FIRST + campaign.progress.done, said.append)
     assert campaign.progress.failures and said
     seed = next(iter(campaign.progress.failures))
     assert "graph_from_json" in (tmp_path / f"reference-{seed}.py").read_text()

@@ -15,6 +15,8 @@ from pathlib import Path
 from .campaign import KINDS, Campaign, report
 from .checks import guarded
 
+HEADING = "## The last campaigns\n"  # in a report: what stands above is kept
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run what the arguments ask for; 1 where a graph failed."""
@@ -25,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long, to be resumed")
     parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="where progress and failures are kept")
-    parser.add_argument("--report", type=Path, help="write the report to this file")
+    parser.add_argument("--report", type=Path, help="write the report to this file, below its own text")
     parser.add_argument("--again", action="store_true", help="check the seeds that failed once more, and no others")
     parser.add_argument("--show", nargs=2, metavar=("KIND", "SEED"), help="print one graph and what fails")
     args = parser.parse_args(argv)
@@ -46,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
                 campaigns[-1].run(until)
     text = report(campaigns)
     if args.report:
-        args.report.write_text(text)
+        before = args.report.read_text().partition(HEADING)[0] if args.report.exists() else ""
+        args.report.write_text(f"{before}{HEADING}\n{text}")
     else:
         print(text)
     return int(any(c.progress.failures for c in campaigns))

@@ -48,11 +48,15 @@ class Found:
     unfused: int = 0  # whether the bits of the unfused program had to be the same
 
 
+class _TookTooLong(BaseException):
+    """Not an `Exception`, which would be taken for an error of what was interrupted."""
+
+
 def guarded(check: Callable[[Case], Found], case: Case) -> Found:
     """What `check` finds; an error of any kind, or to take more than `LONGEST` seconds, is a failure like others."""
 
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"not done after {LONGEST} seconds")
+        raise _TookTooLong
 
     timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGALRM, stop) if timed else None
@@ -60,7 +64,7 @@ def guarded(check: Callable[[Case], Found], case: Case) -> Found:
         if timed:
             signal.setitimer(signal.ITIMER_REAL, LONGEST)
         return check(case)
-    except Exception:
+    except (Exception, _TookTooLong):
         return Found([traceback.format_exc(limit=-5)])
     finally:
         if timed:
