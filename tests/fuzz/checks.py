@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import dlc
+from dlc.dtypes import is_floating
 from dlc.errors import DlcError
 from dlc.ir import Graph, Node
 from dlc.ops.bounds import check_bound_shapes
@@ -282,7 +283,7 @@ def same_bits(x: Array, y: Array) -> bool:
     """Whether two arrays hold the same, where any NaN is as good as another."""
     if x.tobytes() == y.tobytes():
         return True
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         return False
     nan = np.isnan(x)
     return bool((nan == np.isnan(y)).all()) and x[~nan].tobytes() == y[~nan].tobytes()

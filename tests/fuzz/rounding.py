@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from dlc.dtypes import is_floating
 from dlc.ir import Graph, Node
 from dlc.ops.definition import Kind
 from dlc.ops.interpret import BoundGraph, bind_attributes
 
 Array = np.ndarray[Any, Any]
 
+_EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+_TINY = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}  # normal numbers
 UNITS = 2.0  # in the last place, by which results of elementwise ops are off; the CPU's functions promise less
 SAFETY = 8.0  # times the spread that was seen in a few runs
 MOVING = frozenset(("where", "relu", "negative", "abs", "maximum", "minimum", "max", "min", "sign", "put", "item",
@@ -69,9 +72,9 @@ class Disturbed:
         result = _arrays(result)
         items = result if isinstance(result, tuple) else (result,)
         moving = node.op.kind in (Kind.VIEW, Kind.INDEX, Kind.ITEM, Kind.LEAF) and node.op.name != "fold"
-        if moving or node.op.name in MOVING or all(x.dtype.kind != "f" for x in items):
+        if moving or node.op.name in MOVING or all(not is_floating(x.dtype) for x in items):
             return result, exact
-        if exact and all(map(is_coarse, items)) and all(is_coarse(x) for x in operands if x.dtype.kind == "f"):
+        if exact and all(map(is_coarse, items)) and all(is_coarse(x) for x in operands if is_floating(x.dtype)):
             return result, True
         units = UNITS
         if node.op.kind is not Kind.ELEMENTWISE:  # sums, whose terms may cancel
@@ -82,10 +85,10 @@ class Disturbed:
     def _moved(self, a: Any, units: float) -> Any:
         if isinstance(a, tuple):
             return tuple(self._moved(x, units) for x in a)
-        if a.dtype.kind != "f":
+        if not is_floating(a.dtype):
             return a
         with np.errstate(all="ignore"):
-            factor = 1 + units * np.finfo(a.dtype).eps * self.rng.uniform(-1, 1, a.shape)
+            factor = 1 + units * _EPS[a.dtype.name] * self.rng.uniform(-1, 1, a.shape)
             return np.asarray(a * factor).astype(a.dtype)
 
     def _body(self, body: BoundGraph, exact: bool) -> _Body:
@@ -142,15 +145,15 @@ class Bounds:
         base = np.asarray(self.base[place])
         others = np.stack([run[place] for run in self.runs])
         with np.errstate(all="ignore"):
-            if base.dtype.kind != "f":
+            if not is_floating(base.dtype):
                 settled = (others == base).all(0)
                 wrong = settled & (base != got)
                 bound: Any = np.zeros(base.shape)
             else:
                 same = (base == got) | (np.isnan(base) & np.isnan(got))
-                wide, info = base.astype("float64"), np.finfo(base.dtype)
+                wide, eps = base.astype("float64"), _EPS[base.dtype.name]
                 spread = np.abs(others.astype("float64") - wide).max(0)
-                bound = SAFETY * (spread + (0 if self.known[place] else info.eps) * np.abs(wide)) + float(info.tiny)
+                bound = SAFETY * (spread + (0 if self.known[place] else eps) * np.abs(wide)) + _TINY[base.dtype.name]
                 settled = np.isfinite(spread) | (~np.isfinite(base) & ((others == base) | np.isnan(others)).all(0)
                                                  & (np.isnan(base) == np.isnan(others).all(0)))  # fmt: skip
                 wrong = ~same & settled & ~(np.abs(wide - got) <= bound)
@@ -169,7 +172,7 @@ class Bounds:
             others = np.stack([run[place] for run in self.runs])
             total += base.size
             with np.errstate(all="ignore"):
-                if base.dtype.kind != "f":
+                if not is_floating(base.dtype):
                     loose += int((others != base).any(0).sum())
                     continue
                 spread = np.abs(others.astype("float64") - base).max(0)
