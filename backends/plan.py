@@ -2,7 +2,7 @@
 
 A place is a base (an address known at the call: an input, a state, an output, a constant, or a slot that a loop moves)
 or a buffer of the arena. Positions of steps are the time line on which buffers live. Scans are laid out flat: a loop
-step, the body's steps, and a step that goes back.
+step, the body's steps, and a step that goes back; so are choices and loops of unknown length, between steps that jump.
 """
 
 from __future__ import annotations
@@ -110,7 +110,46 @@ class NextStep:
     loop: int
 
 
-Step: TypeAlias = "KernelStep | CopyStep | CommitStep | LoopStep | NextStep"
+@dataclass(frozen=True)
+class BranchStep:
+    """Go to the step `target` unless the bool at `condition` is true; always, where there is none."""
+
+    condition: Place | None
+    target: int
+
+
+@dataclass(frozen=True)
+class WhileStep:
+    """Set the carries to their initial values, and go to the step `end` if there are to be no steps at all.
+
+    At `end`, which is a `FinishStep` just after an `AgainStep`, the last carries lie at `current`.
+    """
+
+    node: Node
+    most: DimLike
+    counter: int
+    carries: tuple[Carry, ...]
+    end: int
+
+
+@dataclass(frozen=True)
+class AgainStep:
+    """Make the new carries the current ones, and go on after the step `loop` unless that were too many steps."""
+
+    loop: int
+
+
+@dataclass(frozen=True)
+class FinishStep:
+    """Move the carries of the loop at `loop` into its results, where they do not lie there already."""
+
+    loop: int
+
+
+Step: TypeAlias = (
+    "KernelStep | CopyStep | CommitStep | LoopStep | NextStep | BranchStep | WhileStep | AgainStep | FinishStep"
+)
+UNLIMITED = 2**63 - 1  # steps of a loop
 
 
 @dataclass(frozen=True)
@@ -140,12 +179,19 @@ class Plan:
         counts = {"kernel calls": len(self.kernels), "buffers": len(self.buffers), "constants": len(self.constants)}
         lines = [f"plan: {', '.join(f'{n} {what}' for what, n in counts.items())}, {launches} kernel launches"]
         depth = 1
+        branches: list[int] = []  # where those that are open end
         for position, step in enumerate(self.steps):
-            depth -= isinstance(step, NextStep)
+            while branches and branches[-1] == position:
+                depth -= 1
+                branches.pop()
+            depth -= isinstance(step, (NextStep, AgainStep))
             first, *more = _step_lines(self, step)
             lines.append(f"{position:5d} {'  ' * depth}{first}")
             lines += [f"      {'  ' * depth}  {text}" for text in more]
-            depth += isinstance(step, LoopStep)
+            depth += isinstance(step, (LoopStep, WhileStep))
+            if isinstance(step, BranchStep):
+                depth += 1
+                branches.append(step.target)
         return "\n".join(lines)
 
     def base_name(self, base: int) -> str:
@@ -185,7 +231,23 @@ def _step_lines(plan: Plan, step: Step) -> list[str]:
             return ["commit"]
         case LoopStep(length=length):
             return [f"repeat {length} times:"]
+        case BranchStep(None, target):
+            return [f"go to {target}, past:"]
+        case BranchStep(condition, target):
+            return [f"go to {target} unless {text(condition)}, past:"]
+        case WhileStep(most=most):
+            return ["repeat:" if most == UNLIMITED else f"repeat at most {most} times:"]
+        case AgainStep():
+            return ["again"]
+        case FinishStep(loop):
+            return [f"{', '.join(text(c.result) for c in _carries(plan, loop))} = the last carries"]
     return ["next"]
+
+
+def _carries(plan: Plan, loop: int) -> tuple[Carry, ...]:
+    step = plan.steps[loop]
+    assert isinstance(step, WhileStep)
+    return step.carries
 
 
 class ScanParts(NamedTuple):
@@ -286,7 +348,8 @@ class _Planner:
                 self.steps.append(CommitStep())
             done += len(nodes)
             if nodes[0].op.kind is Kind.LOOP:
-                self._loop(graph, nodes[0], places, targets)
+                lay_out = {"scan": self._loop, "cond": self._choice, "while_loop": self._while}[nodes[0].op.name]
+                lay_out(nodes[0], places, targets)
                 continue
             reads = Counter(value for node in nodes for value in dict.fromkeys(map(value_of, node.inputs)))
             dying = {value for value, readers in reads.items() if last[value] == i and readers == 1}
@@ -320,15 +383,12 @@ class _Planner:
                 return self._use(places[value])
         return None
 
-    def _loop(self, graph: Graph, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place]) -> None:
+    def _loop(self, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place]) -> None:
         scan = ScanParts(**node.attrs)
-        position = len(self.steps)
-        self.steps.append(CommitStep())  # its place is taken by the loop step, once the end is known
+        position = self._mark()
         self.loops.append((position, set()))
         counter = self._slot()
-        operands = [self._read(value_of(x), places) for x in node.inputs]
-        results = [targets.get(Value(node, i)) or self._buffer(t.nbytes) for i, t in enumerate(result_types(node))]
-        places.update({Value(node, i): place for i, place in enumerate(results)})
+        operands, results = self._ends(node, places, targets)
         inside: dict[Value, Place] = {}
         carries, slices = [], []
         for i, leaf in enumerate(scan.body.inputs):
@@ -352,6 +412,71 @@ class _Planner:
         for b in used | alive:
             self._use(Place(ARENA, b), end)
         self.steps[position] = LoopStep(node, scan.length, counter, tuple(slices), tuple(carries), end)
+
+    def _choice(self, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place]) -> None:
+        """A branch to the other body's steps; this body's steps, and one that goes past the others."""
+        (condition, *operands), results = self._ends(node, places, targets)
+        marks = []
+        for name in ("then", "otherwise"):
+            body: Graph = node.attrs[name]
+            if name == "then":
+                marks.append(self._mark())
+            self._body(body, dict(zip(map(Value, body.inputs), operands, strict=True)), results)
+            if name == "then":
+                marks.append(self._mark())
+        self.steps[marks[0]] = BranchStep(condition, marks[1] + 1)
+        self.steps[marks[1]] = BranchStep(None, len(self.steps))
+        for place in (*operands, *results):
+            self._use(place, len(self.steps) - 1)
+
+    def _while(self, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place]) -> None:
+        """The condition's steps, a branch to the end, the body's steps, and one that goes back."""
+        condition, body = node.attrs["condition"], node.attrs["body"]
+        position = self._mark()
+        self.loops.append((position, set()))
+        counter = self._slot()
+        operands, results = self._ends(node, places, targets)
+        carries = []
+        for i, place in enumerate(results):
+            nbytes = body.inputs[i].type.nbytes
+            carries.append(Carry(self._slot(), self._slot(), operands[i], place, self._buffer(nbytes), nbytes))
+        given = [*(Place(c.current) for c in carries), *operands[len(carries) :]]
+        goes_on = self._decided(condition, dict(zip(map(Value, condition.inputs), given, strict=True)))
+        branch = self._mark()
+        self._body(body, dict(zip(map(Value, body.inputs), given, strict=True)), [Place(c.next) for c in carries])
+        self.steps.append(AgainStep(position))
+        end = len(self.steps)
+        self.steps.append(FinishStep(position))
+        self.steps[branch] = BranchStep(goes_on, end)
+        _, used = self.loops.pop()
+        alive = {p.buffer for p in (*operands, *results, *(c.spare for c in carries)) if p.buffer >= 0}
+        for b in used | alive:
+            self._use(Place(ARENA, b), end)
+        most = node.attrs["max_steps"]
+        self.steps[position] = WhileStep(node, UNLIMITED if most is None else most, counter, tuple(carries), end)
+
+    def _decided(self, condition: Graph, places: dict[Value, Place]) -> Place:
+        """Steps for a condition, and where its bool lies."""
+        value = value_of(condition.outputs[0])
+        if is_kernel(value.node):
+            place = self._buffer(value.type.nbytes)
+            self._body(condition, places, [place])
+            return self._use(place)
+        return self._read(value, places)
+
+    def _mark(self) -> int:
+        """The position of a step that is put there once it is known where others are."""
+        self.steps.append(CommitStep())
+        return len(self.steps) - 1
+
+    def _ends(
+        self, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place]
+    ) -> tuple[list[Place], list[Place]]:
+        """Where a loop's or choice's operands lie, and its results."""
+        operands = [self._read(value_of(x), places) for x in node.inputs]
+        results = [targets.get(Value(node, i)) or self._buffer(t.nbytes) for i, t in enumerate(result_types(node))]
+        places.update({Value(node, i): place for i, place in enumerate(results)})
+        return operands, results
 
     def _body(self, body: Graph, places: dict[Value, Place], results: Sequence[Place]) -> None:
         """Steps for one iteration: kernels write results where they can, the rest is copied."""

@@ -12,21 +12,41 @@ from typing import Any
 
 import numpy as np
 
-from dlc.backends.plan import Call, CommitStep, CopyStep, KernelStep, LoopStep, NextStep, Place, Plan
+from dlc.backends.plan import (
+    AgainStep,
+    BranchStep,
+    Call,
+    Carry,
+    CommitStep,
+    CopyStep,
+    FinishStep,
+    KernelStep,
+    LoopStep,
+    NextStep,
+    Place,
+    Plan,
+    WhileStep,
+)
 from dlc.dims import Dim, DimLike, evaluate
 from dlc.passes.memory import Arena
 
-COMMIT, COPY, LOOP, NEXT = range(4)  # opcodes; addresses are larger
-OPCODES = {CommitStep: COMMIT, CopyStep: COPY, LoopStep: LOOP, NextStep: NEXT}
+COMMIT, COPY, LOOP, NEXT, GO, BRANCH, WHILE, AGAIN, FINISH = range(9)  # opcodes; addresses are larger
+OPCODES = {
+    CommitStep: COMMIT, CopyStep: COPY, LoopStep: LOOP, NextStep: NEXT, WhileStep: WHILE, AgainStep: AGAIN,
+    FinishStep: FINISH,
+}  # fmt: skip
 
 # What walks a table (the CPU's dispatcher, the CUDA backend's host) reads, in order. A kernel's number of tasks, the
 # fewest of them that are worth a thread, how many calls share them out, the first task and the argument block of each
 # call, and once more the number of tasks; a copy's source, target and size; a loop's counter slot, length, first and
-# last row, number of slices and of carries, then each slice and each carry.
+# last row, number of slices and of carries, then each slice and each carry. A row to go to, and for a branch the base
+# and offset of its condition; of a loop of unknown length the counter slot, the most steps, its first and its last row
+# and number of carries, then each carry.
 KERNEL_FIELDS = 3
 CALL_FIELDS = 2
 COPY_FIELDS = 5
 LOOP_FIELDS = 6
+WHILE_FIELDS = 5
 SLICE_FIELDS = 4  # slot, base, offset, stride
 CARRY_FIELDS = 9  # current, next, then base and offset of initial, result and spare, then the size
 
@@ -50,6 +70,7 @@ class Arguments:
         for number, step in enumerate(plan.steps):
             self._first_row.append(len(self.rows))
             self._step(number, step)
+        self._first_row.append(len(self.rows))
         for at, target in self._loops:
             self.fixed[at] = self._first_row[target]
         self._arrays = [np.array(pairs, np.int64).reshape(-1, 2).T for pairs in (self.buffers, self.dims)]
@@ -77,7 +98,7 @@ class Arguments:
                     self._part(part, calls)
                 self._calls += len(calls)
                 return
-            case NextStep():
+            case NextStep() | AgainStep() | FinishStep():
                 first = self.rows[self._first_row[step.loop]][1]  # a loop's end shares the arguments of its start
             case CopyStep(source, target, nbytes):
                 self._place(source)
@@ -91,14 +112,28 @@ class Arguments:
                     self._value(slot)
                     self._place(whole, offset)
                     self._value(stride)
-                for current, following, initial, result, spare, nbytes in step.carries:
-                    self._value(current)
-                    self._value(following)
-                    for place in (initial, result, spare):
-                        self._place(place)
-                    self._value(nbytes)
-
+                self._carries(step.carries)
+            case WhileStep():
+                self._loops += [(first + 2, number + 1), (first + 3, step.end)]
+                for value in (step.counter, step.most, 0, 0, len(step.carries)):
+                    self._value(value)
+                self._carries(step.carries)
+            case BranchStep(condition, target):
+                self._loops.append((first, target))
+                self._value(0)
+                if condition is not None:
+                    self._place(condition)
+                self.rows.append((GO if condition is None else BRANCH, first))
+                return
         self.rows.append((OPCODES[type(step)], first))
+
+    def _carries(self, carries: Sequence[Carry]) -> None:
+        for current, following, initial, result, spare, nbytes in carries:
+            self._value(current)
+            self._value(following)
+            for place in (initial, result, spare):
+                self._place(place)
+            self._value(nbytes)
 
     def _part(self, part: int, calls: Sequence[Call]) -> None:
         """A row for one part of a kernel's calls: how tasks are shared out, then each call's argument block."""

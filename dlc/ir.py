@@ -11,6 +11,7 @@ import hashlib
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -202,6 +203,7 @@ class Node:
 
 _interned: dict[Any, KeyedRef[Any, Node]] = {}
 _lock = threading.RLock()
+_watchers: list[set[Node]] = []
 _NO_ATTRS: Mapping[str, Any] = MappingProxyType({})
 _set_op, _set_inputs, _set_attrs, _set_type = (getattr(Node, s).__set__ for s in ("op", "inputs", "attrs", "type"))
 
@@ -228,7 +230,22 @@ def make_node(op: Op, inputs: tuple[Node, ...] = (), attrs: Mapping[str, Any] | 
             _set_attrs(node, MappingProxyType(dict(attrs)) if attrs else _NO_ATTRS)
             _set_type(node, type_)
             _interned[key] = KeyedRef(node, _forget, key)
+            for found_new in _watchers:
+                found_new.add(node)
     return node
+
+
+@contextmanager
+def new_nodes() -> Iterator[set[Node]]:
+    """The nodes that are made while this is open, which tells what a function computes from what it was given."""
+    found: set[Node] = set()
+    with _lock:
+        _watchers.append(found)
+    try:
+        yield found
+    finally:
+        with _lock:
+            _watchers[:] = [w for w in _watchers if w is not found]
 
 
 def living_nodes() -> int:

@@ -14,11 +14,14 @@ from typing import Any, Protocol
 
 from dlc.dims import DimLike, Shape, product
 from dlc.ir import Graph, Node, TensorType
+from dlc.ops import any as any_
 from dlc.ops import broadcast_to, moveaxis, permute_dims, random_bits, reshape, scan, size_of, where
+from dlc.ops.call import CALL
 from dlc.ops.definition import Kind, Op, build
 from dlc.ops.elementwise import convert
 from dlc.ops.fill import along, iota
 from dlc.ops.leaves import item
+from dlc.ops.scan import replaced
 from dlc.ops.tensor import Tensor
 
 Value = tuple[Tensor, bool]  # and whether it is batched
@@ -323,6 +326,53 @@ def _scan(batch: Batch, node: Node, operands: Sequence[Tensor], batched: Sequenc
     results = [item(looped, i) for i in range(len(found))]
     stacked = [m and i >= carries for i, m in enumerate(found)]
     return [(moveaxis(t, 1, 0) if s else t, m) for t, s, m in zip(results, stacked, found, strict=True)]
+
+
+@batching_rule("cond")
+def _cond(batch: Batch, node: Node, operands: Sequence[Tensor], batched: Sequence[bool]) -> list[Value]:
+    """The same choice on batched values; where each sample chooses for itself, both branches, and `where`."""
+    bodies = node.attrs["then"], node.attrs["otherwise"]
+    found = [batch.body(body, batched[1:], [None] * len(body.outputs))[1] for body in bodies]
+    masks = [any(pair) for pair in zip(*found, strict=True)]
+    if not batched[0]:
+        new = [batch.body(body, batched[1:], [m or None for m in masks])[0] for body in bodies]
+        chosen = build(node.op, operands, dict(zip(("then", "otherwise"), new, strict=True)))
+        return [(item(chosen, i), m) for i, m in enumerate(masks)]
+    sides = []
+    for body in bodies:
+        whole, _ = batch.body(body, batched[1:], [True] * len(body.outputs))
+        called = build(CALL, operands[1:], {"body": whole, "name": "branch", "explicit": 0, "backward": None})
+        sides.append([item(called, i) for i in range(len(masks))])
+    return [(_chosen(operands[0], a, b), True) for a, b in zip(*sides, strict=True)]
+
+
+def _chosen(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """For each sample what its condition says."""
+    return where(reshape(condition, (condition.shape[0], *(1,) * (a.ndim - 1))), a, b)
+
+
+@batching_rule("while_loop")
+def _while_loop(batch: Batch, node: Node, operands: Sequence[Tensor], batched: Sequence[bool]) -> list[Value]:
+    """A loop over batched values, which goes on as long as one sample does; the others then keep their carries."""
+    condition, body, carries = (node.attrs[name] for name in ("condition", "body", "carries"))
+    masks = list(batched)
+    while True:
+        _, (own,) = batch.body(condition, masks, [None])
+        wanted: list[bool | None] = [True if m or own else None for m in masks[:carries]]
+        new, found = batch.body(body, masks, wanted)
+        if found == masks[:carries]:
+            break
+        masks[:carries] = found
+    test, _ = batch.body(condition, masks, [None])
+    given = [spread(t, b, batch.size) if a else t for t, b, a in zip(operands, batched, masks, strict=True)]
+    if own:
+        own_test = replaced(test.outputs, dict(zip(test.inputs, new.inputs, strict=True)))[test.outputs[0]]
+        pairs = zip(new.outputs, new.inputs, strict=False)
+        kept = tuple(_chosen(Tensor(own_test), Tensor(n), Tensor(x)).node for n, x in pairs)
+        new = Graph(new.inputs, kept, origins=new.origins)
+        test = Graph(test.inputs, (any_(Tensor(test.outputs[0])).node,), origins=test.origins)
+    looped = build(node.op, given, {**node.attrs, "condition": test, "body": new})
+    return [(item(looped, i), m) for i, m in enumerate(masks[:carries])]
 
 
 @batching_rule("call")

@@ -10,8 +10,11 @@ import numpy as np
 from dlc.dims import Dim
 from dlc.errors import DlcError
 from dlc.ir import Graph, Literal, Node, TensorType, make_node, same_op
+from dlc.ops.cond import COND
 from dlc.ops.definition import Kind
-from dlc.ops.leaves import CONSTANT, is_concrete
+from dlc.ops.leaves import CONSTANT, ITEM, is_concrete
+from dlc.ops.scan import replaced
+from dlc.provenance import Origin
 
 MAX_BYTES = 1 << 20  # of a folded result
 MAX_BYTES_REARRANGED = 64 << 20  # of a result as large as its operand: a transposed or reshaped weight
@@ -22,6 +25,8 @@ _FOLDABLE = frozenset({Kind.ELEMENTWISE, Kind.REDUCE, Kind.VIEW, Kind.INDEX, Kin
 
 def constant_folding(graph: Graph) -> Graph:
     """`graph` with nodes on constants replaced by their values, computed by the ops' references; in bodies too.
+
+    A `cond` whose condition is known becomes the nodes of its branch.
 
     Results are kept small: at most 1 MiB and no larger than their operands, so that zeros, iota and broadcasts are not
     written out. What would fail (an index out of range) is left to fail when the program runs.
@@ -39,13 +44,26 @@ def constant_folding(graph: Graph) -> Graph:
 
 
 def _fold_graph(graph: Graph, done: dict[int, Graph]) -> Graph:
+    chosen: dict[Node, list[Node]] = {}  # for choices whose condition is known, what the branch gives
+    origins: dict[Node, tuple[Origin, ...]] = {}
+
     def fold(node: Node, operands: tuple[Node, ...]) -> Node:
+        if node.op is COND and operands[0].op is CONSTANT:
+            body = _fold_graph(node.attrs["then" if operands[0].attrs["value"].array else "otherwise"], done)
+            new = replaced(body.outputs, dict(zip(body.inputs, operands[1:], strict=True)))
+            origins.update({new[n]: places for n, places in body.origins.items() if n in new})
+            again = _with_bodies(node, operands, done)
+            chosen[again] = [new[n] for n in body.outputs]
+            return again
+        if node.op is ITEM and operands[0] in chosen:
+            return chosen[operands[0]][node.attrs["index"]]
         constant = all([x.op is CONSTANT for x in operands])
         return (constant and _folded(node.op, operands, node.attrs, node.type)) or _with_bodies(node, operands, done)
 
     if id(graph) not in done:
         changed = any(_may_fold(n) or _has_body(n) for n in graph.nodes)
-        done[id(graph)] = graph.rebuild(fold) if changed else graph
+        new = graph.rebuild(fold) if changed else graph
+        done[id(graph)] = Graph(new.inputs, new.outputs, new.updates, {**origins, **new.origins}) if chosen else new
     return done[id(graph)]
 
 

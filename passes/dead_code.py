@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dlc.ir import Graph, Node, make_node, same_op, topological
+from dlc.ops.cond import COND
 from dlc.ops.leaves import INPUT, ITEM
 from dlc.ops.scan import SCAN
+from dlc.ops.while_loop import WHILE
 
 
 def dead_code(graph: Graph) -> Graph:
     """Without updates that assign a state to itself, and without results of loops that are not read.
 
-    A loop keeps the carries and stacked results that are read after it, the carries that those depend on, and the
-    operands that its body then still needs; so do loops within loops. Other nodes that nothing needs are never part of
-    a graph. Inputs stay, and places of nodes that are gone are forgotten.
+    A loop keeps the carries and stacked results that are read after it, the carries that those and its condition depend
+    on, and the operands that its body then still needs; a choice keeps what is read of its results, and the operands
+    for that; so do loops and choices within them. Other nodes that nothing needs are never part of a graph. Inputs stay,
+    and places of nodes that are gone are forgotten.
 
     >>> import dlc
     >>> x = dlc.input("x")
@@ -40,15 +45,18 @@ class Kept:
     operands: tuple[int, ...]
 
 
-def _narrow_loops(graph: Graph, done: dict[int, Graph]) -> Graph:
+Done: TypeAlias = "dict[int, tuple[Graph, Graph]]"  # by identity, and what keeps the identity from being used again
+
+
+def _narrow_loops(graph: Graph, done: Done) -> Graph:
     """`graph` with each of its loops, and the loops in bodies, narrowed to what is read."""
     if id(graph) not in done:
         bodies = any(isinstance(v, Graph) for n in graph.nodes for v in n.attrs.values())
-        done[id(graph)] = _rebuilt(graph, done) if bodies else graph
-    return done[id(graph)]
+        done[id(graph)] = graph, _rebuilt(graph, done) if bodies else graph
+    return done[id(graph)][1]
 
 
-def _rebuilt(graph: Graph, done: dict[int, Graph]) -> Graph:
+def _rebuilt(graph: Graph, done: Done) -> Graph:
     kept = _kept_of_loops(graph)
 
     def narrow(node: Node, operands: tuple[Node, ...]) -> Node:
@@ -66,14 +74,20 @@ def _rebuilt(graph: Graph, done: dict[int, Graph]) -> Graph:
     return graph if new.roots == graph.roots else new
 
 
-def _narrowed(scan: Node, operands: tuple[Node, ...], kept: Kept, done: dict[int, Graph]) -> Node:
-    attrs = dict(scan.attrs)
-    body, carries, slices = attrs["body"], attrs["carries"], attrs["slices"]
-    inputs, outputs = tuple(body.inputs[i] for i in kept.operands), tuple(body.outputs[i] for i in kept.results)
-    attrs["body"] = _narrow_loops(Graph(inputs, outputs, (), body.origins), done)
-    attrs["carries"] = sum(i < carries for i in kept.results)
-    attrs["slices"] = sum(carries <= i < carries + slices for i in kept.operands)
-    return make_node(SCAN, tuple(operands[i] for i in kept.operands), attrs)
+def _narrowed(node: Node, operands: tuple[Node, ...], kept: Kept, done: Done) -> Node:
+    attrs = dict(node.attrs)
+    taken = [i - 1 for i in kept.operands[1:]] if node.op is COND else kept.operands  # the bodies do not take the bool
+    for name, body in node.attrs.items():
+        if isinstance(body, Graph):
+            results = (0,) if name == "condition" else kept.results
+            inputs, outputs = tuple(body.inputs[i] for i in taken), tuple(body.outputs[i] for i in results)
+            attrs[name] = _narrow_loops(Graph(inputs, outputs, (), body.origins), done)
+    if node.op is not COND:
+        carries = attrs["carries"]
+        attrs["carries"] = sum(i < carries for i in kept.results)
+    if node.op is SCAN:
+        attrs["slices"] = sum(carries <= i < carries + attrs["slices"] for i in kept.operands)
+    return make_node(node.op, tuple(operands[i] for i in kept.operands), attrs)
 
 
 def _kept_of_loops(graph: Graph) -> dict[Node, Kept]:
@@ -87,8 +101,8 @@ def _kept_of_loops(graph: Graph) -> dict[Node, Kept]:
         operands = node.inputs
         if node.op is ITEM:
             read.setdefault(operands[0], set()).add(node.attrs["index"])
-        elif node.op is SCAN:
-            kept = _kept_of_loop(node, read[node])
+        elif node.op in (SCAN, WHILE, COND):
+            kept = (_kept_of_choice if node.op is COND else _kept_of_loop)(node, read[node])
             operands = tuple(node.inputs[i] for i in kept.operands)
             if len(kept.results) < len(node.type.items) or len(operands) < len(node.inputs):
                 found[node] = kept
@@ -96,17 +110,28 @@ def _kept_of_loops(graph: Graph) -> dict[Node, Kept]:
     return found
 
 
-def _kept_of_loop(scan: Node, read: set[int]) -> Kept:
-    """The results that are `read`, the carries they depend on from step to step, and the operands that those need."""
-    body, carries = scan.attrs["body"], scan.attrs["carries"]
+def _reached(body: Graph, results: Iterable[int]) -> set[int]:
+    """The numbers of the inputs that some results of a body depend on."""
     number = {node: i for i, node in enumerate(body.inputs)}
-    results = set(read)
-    needed: set[int] = set()
-    fresh = set(read)
+    return {number[n] for n in topological(body.outputs[i] for i in results) if n.op is INPUT}
+
+
+def _kept_of_loop(loop: Node, read: set[int]) -> Kept:
+    """The results that are `read`, the carries they depend on from step to step, and the operands that those need."""
+    body, carries = loop.attrs["body"], loop.attrs["carries"]
+    needed = _reached(loop.attrs["condition"], (0,)) if loop.op is WHILE else set()
+    results = read | {i for i in needed if i < carries}
+    fresh = set(results)
     while fresh:
-        reached = {number[n] for n in topological(body.outputs[i] for i in sorted(fresh)) if n.op is INPUT}
+        reached = _reached(body, sorted(fresh))
         needed |= reached
         fresh = {i for i in reached if i < carries} - results
         results |= fresh
     needed |= {i for i in results if i < carries}  # a carry that is only read at the end still starts somewhere
     return Kept(tuple(sorted(results)), tuple(sorted(needed)))
+
+
+def _kept_of_choice(choice: Node, read: set[int]) -> Kept:
+    """The results that are `read`, and the operands that either branch needs for them."""
+    needed = {i + 1 for name in ("then", "otherwise") for i in _reached(choice.attrs[name], sorted(read))}
+    return Kept(tuple(sorted(read)), (0, *sorted(needed)))

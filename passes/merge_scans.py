@@ -23,22 +23,21 @@ def merge_scans(graph: Graph) -> Graph:
     >>> [sum(n.op.name == "scan" for n in g.nodes) for g in (graph, merge_scans(graph))]
     [2, 1]
     """
-    if not any(n.op is SCAN for n in graph.nodes):
-        return graph
     while (merged := _merged(graph)) is not graph:
         graph = merged
-    bodies = {n: merge_scans(n.attrs["body"]) for n in graph.nodes if n.op is SCAN}
-    if all(n.attrs["body"] is body for n, body in bodies.items()):
+    attrs = {n: {k: merge_scans(v) if isinstance(v, Graph) else v for k, v in n.attrs.items()} for n in _holders(graph)}
+    changed = {n for n, values in attrs.items() if any(values[k] is not v for k, v in n.attrs.items())}
+    if not changed:
         return graph
 
     def transform(node: Node, operands: tuple[Node, ...]) -> Node:
-        return (
-            make_node(SCAN, operands, {**node.attrs, "body": bodies[node]})
-            if node in bodies
-            else same_op(node, operands)
-        )
+        return make_node(node.op, operands, attrs[node]) if node in changed else same_op(node, operands)
 
     return graph.rebuild(transform)
+
+
+def _holders(graph: Graph) -> list[Node]:
+    return [n for n in graph.nodes if n.attrs and any([isinstance(v, Graph) for v in n.attrs.values()])]
 
 
 # ---------------------------------------------------------------- merging
@@ -81,6 +80,8 @@ class _Union:
 
 def _merged(graph: Graph) -> Graph:
     """One round of merging; the graph itself where nothing merges. Equal operands make sure that no cycle arises."""
+    if not any([n.op is SCAN for n in graph.nodes]):
+        return graph
     groups: dict[Any, list[_Union]] = {}
     unions: dict[Node, _Union] = {}
     for node in graph.nodes:

@@ -34,7 +34,7 @@ OPTIMISERS: dict[str, Callable[[], optim.Optimizer]] = {
     "sgd": lambda: optim.SGD(0.1, momentum=0.9), "adam": lambda: optim.Adam(1e-2),
 }  # fmt: skip
 NETWORKS = {"softmax regression": (6, 3), "mlp": (6, 5, 4, 3), "wide mlp": (3, 37, 8, 3)}
-NO_CODE = {"scan"}
+NO_CODE = {"scan", "cond", "while_loop"}
 WITH_EXTRA = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="needs the cuda extra")
 
 

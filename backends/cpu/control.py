@@ -63,6 +63,16 @@ def move(typingctx: Any, target: Any, source: Any, nbytes: Any) -> Any:
     return types.none(types.int64, types.int64, types.int64), emit
 
 
+@name
+def byte_at(typingctx: Any, address: Any) -> Any:
+    """The byte at an address, as an int64."""
+
+    def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
+        return b.zext(b.load(b.inttoptr(values[0], I8.as_pointer())), I64)
+
+    return types.int64(types.int64), emit
+
+
 # ---------------------------------------------------------------- atomics, all sequentially consistent
 
 

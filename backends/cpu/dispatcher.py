@@ -17,15 +17,21 @@ from dlc.backends.cpu import pool as p
 from dlc.backends.cpu.compile import compile_kernels
 from dlc.backends.plan import FIRST
 from dlc.backends.table import (
+    AGAIN,
+    BRANCH,
     CALL_FIELDS,
     CARRY_FIELDS,
     COMMIT,
     COPY,
+    FINISH,
+    GO,
     KERNEL_FIELDS,
     LOOP,
     LOOP_FIELDS,
     NEXT,
     SLICE_FIELDS,
+    WHILE,
+    WHILE_FIELDS,
 )
 
 # Runs tasks `at` to `stop` of the kernel `what`, which may be shared out over several calls.
@@ -63,7 +69,7 @@ SOURCE = f'''def kernel(bases, args, begin, end):
         what = table[2 * row]
         k = table[2 * row + 1]
         row += 1
-        if what > {NEXT}:
+        if what > {FINISH}:
             tasks = a[k]
             size = a[k + 1]
             if size < tasks and threads == 0:
@@ -132,18 +138,51 @@ SOURCE = f'''def kernel(bases, args, begin, end):
                 if length <= 0:
                     move(result, initial, a[s + 8])
                 s += {CARRY_FIELDS}
-        elif bases[a[k]] + 1 < a[k + 1] and status[0] == 0:
-            bases[a[k]] = bases[a[k]] + 1
-            row = a[k + 2] + 1
-            s = k + {LOOP_FIELDS}
+        elif what == {NEXT}:
+            if bases[a[k]] + 1 < a[k + 1] and status[0] == 0:
+                bases[a[k]] = bases[a[k]] + 1
+                row = a[k + 2] + 1
+                s = k + {LOOP_FIELDS}
+                for i in range(a[k + 4]):
+                    bases[a[s]] = bases[a[s]] + a[s + 3]
+                    s += {SLICE_FIELDS}
+                for i in range(a[k + 5]):
+                    result = bases[a[s + 4]] + a[s + 5]
+                    spare = bases[a[s + 6]] + a[s + 7]
+                    bases[a[s]] = bases[a[s + 1]]
+                    bases[a[s + 1]] = spare if bases[a[s]] == result else result
+                    s += {CARRY_FIELDS}
+        elif what == {GO}:
+            row = a[k]
+        elif what == {BRANCH}:
+            if byte_at(bases[a[k + 1]] + a[k + 2]) == 0:
+                row = a[k]
+        elif what == {WHILE}:
+            bases[a[k]] = 0
+            s = k + {WHILE_FIELDS}
             for i in range(a[k + 4]):
-                bases[a[s]] = bases[a[s]] + a[s + 3]
-                s += {SLICE_FIELDS}
-            for i in range(a[k + 5]):
+                bases[a[s]] = bases[a[s + 2]] + a[s + 3]
+                bases[a[s + 1]] = bases[a[s + 4]] + a[s + 5]
+                s += {CARRY_FIELDS}
+            if a[k + 1] <= 0:
+                row = a[k + 3]
+        elif what == {AGAIN}:
+            bases[a[k]] = bases[a[k]] + 1
+            s = k + {WHILE_FIELDS}
+            for i in range(a[k + 4]):
                 result = bases[a[s + 4]] + a[s + 5]
                 spare = bases[a[s + 6]] + a[s + 7]
                 bases[a[s]] = bases[a[s + 1]]
                 bases[a[s + 1]] = spare if bases[a[s]] == result else result
+                s += {CARRY_FIELDS}
+            if bases[a[k]] < a[k + 1] and status[0] == 0:
+                row = a[k + 2]
+        else:
+            s = k + {WHILE_FIELDS}
+            for i in range(a[k + 4]):
+                result = bases[a[s + 4]] + a[s + 5]
+                if bases[a[s]] != result:
+                    move(result, bases[a[s]], a[s + 8])
                 s += {CARRY_FIELDS}
     if threads > 1:
         put(pool, {p.BUSY}, 0)

@@ -72,6 +72,7 @@ from dlc.ops.composed import (
     std,
     var,
 )
+from dlc.ops.cond import cond
 from dlc.ops.contract import matmul
 from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_gradient
 from dlc.ops.convolution_ranks import conv1d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -180,3 +181,4 @@ from dlc.ops.view import (
     stop_gradient,
     windows,
 )
+from dlc.ops.while_loop import while_loop

@@ -85,13 +85,18 @@ def _call_vjp(
         return _by_rule(g, y, operands, body, backward)
     first = next(c for c in g if c is not None)
     held = [after(x, first) if i < explicit else x for i, x in enumerate(operands)]
-    new = replaced(body.outputs, dict(zip(body.inputs, (t.node for t in held), strict=True)))
-    pairs = [(Tensor(new[n]), c) for n, c in zip(body.outputs, g, strict=True) if c is not None]
-    floating = [i for i, t in enumerate(held) if t.dtype in FLOATING]
-    found = gradients_of([t for t, _ in pairs], [held[i] for i in floating], [c for _, c in pairs])
+    inner = [placeholder(f"operand{i}", x.node.type) for i, x in enumerate(operands)]  # one tensor may be two operands
+    results = replaced(body.outputs, dict(zip(body.inputs, (t.node for t in inner), strict=True)))
+    seeds = [None if c is None else placeholder(f"cotangent{i}", c.node.type) for i, c in enumerate(g)]
+    pairs = [(Tensor(results[n]), c) for n, c in zip(body.outputs, seeds, strict=True) if c is not None]
+    floating = [i for i, t in enumerate(inner) if t.dtype in FLOATING]
+    found = gradients_of([t for t, _ in pairs], [inner[i] for i in floating], [c for _, c in pairs])
+    given = zip([*inner, *seeds], [*held, *g], strict=True)
+    values = {p.node: t.node for p, t in given if p is not None and t is not None}
+    new = replaced([t.node for t in found], values)
     result: list[Tensor | None] = [None] * len(operands)
     for i, c in zip(floating, found, strict=True):
-        result[i] = c
+        result[i] = Tensor(new[c.node])
     return result
 
 
@@ -125,18 +130,21 @@ def _call_samples() -> Iterable[Sample]:
 # ---------------------------------------------------------------- tracing
 
 
-def _placeholder(name: str, t: TensorType) -> Tensor:
+def placeholder(name: str, t: TensorType) -> Tensor:
+    """A leaf that stands for a value which a body is given."""
     return Tensor(make_node(INPUT, (), {"leaf": InputLeaf(name, t)}))
 
 
-def _results(value: Any, name: str) -> list[Tensor]:
+def flat_results(value: Any, name: str) -> list[Tensor]:
+    """What the function `name` returned, as tensors. Raises `GraphError` where that is nothing, or nests."""
     values = list(value) if isinstance(value, (tuple, list)) else [value]
     if not values or any(v is None or isinstance(v, (tuple, list)) for v in values):
         raise GraphError(f"{name} returns a tensor or a flat tuple of tensors, not {value!r:.60}", where=here())
     return [wrap(v) for v in values]
 
 
-def _check_updates(outputs: Sequence[Tensor], inner: set[Node], name: str) -> None:
+def refuse_updates(outputs: Sequence[Tensor], inner: set[Node], name: str) -> None:
+    """Raise `GraphError` where what is inside the body of `name` updates state."""
     for t in handles_below(outputs):
         if t.updates and t.node in inner:
             raise GraphError(
@@ -161,11 +169,13 @@ def _captured(inputs: Sequence[Node], roots: Sequence[Node]) -> tuple[list[Node]
     return list(found), inside
 
 
-def _form(value: Any, tensors: Sequence[Tensor]) -> Any:
+def formed(value: Any, tensors: Sequence[Tensor]) -> Any:
+    """Tensors in the form of `value`: alone, or as a tuple."""
     return tuple(tensors) if isinstance(value, (tuple, list)) else tensors[0]
 
 
-def _name(function: Any) -> str:
+def function_name(function: Any) -> str:
+    """What messages call a function of the user's."""
     return str(getattr(function, "__name__", type(function).__name__))
 
 
@@ -183,19 +193,19 @@ def checkpoint(function: Callable[..., Any], *operands: Any) -> Any:
     >>> dlc.evaluate(dlc.grad(y.sum(), x)).tolist() == dlc.evaluate(dlc.grad((dlc.exp(x) * x).sum(), x)).tolist()
     True
     """
-    name, given = _name(function), [wrap(x) for x in operands]
-    inner = [_placeholder(f"operand{i}", t.node.type) for i, t in enumerate(given)]
+    name, given = function_name(function), [wrap(x) for x in operands]
+    inner = [placeholder(f"operand{i}", t.node.type) for i, t in enumerate(given)]
     result = function(*inner)
-    outputs = _results(result, name)
+    outputs = flat_results(result, name)
     inputs, roots = [t.node for t in inner], [t.node for t in outputs]
     captured, inside = _captured(inputs, roots)
-    _check_updates(outputs, inside, name)
+    refuse_updates(outputs, inside, name)
     handles = {t.node: t for t in handles_below(outputs)}
-    outer = [_placeholder(f"capture{i}", n.type).node for i, n in enumerate(captured)]
+    outer = [placeholder(f"capture{i}", n.type).node for i, n in enumerate(captured)]
     body = subgraph([*inputs, *outer], roots, dict(zip(captured, outer, strict=True)), collect_origins(outputs))
     how = {"body": body, "name": name, "explicit": len(given), "backward": None}
     node = build(CALL, [*given, *(handles.get(n, Tensor(n)) for n in captured)], how)
-    return _form(result, [item(node, i) for i in range(len(outputs))])
+    return formed(result, [item(node, i) for i in range(len(outputs))])
 
 
 CALL = register(
@@ -245,21 +255,21 @@ class custom_vjp:
         return rule
 
     def __call__(self, *operands: Any) -> Any:
-        name, given = _name(self.function), [wrap(x) for x in operands]
+        name, given = function_name(self.function), [wrap(x) for x in operands]
         if self.rule is None:
             raise GradientError(f"{name} has no backward rule; give one with @{name}.backward", where=here())
-        inner = [_placeholder(f"operand{i}", t.node.type) for i, t in enumerate(given)]
+        inner = [placeholder(f"operand{i}", t.node.type) for i, t in enumerate(given)]
         result = self.function(*inner)
-        outputs = _results(result, name)
+        outputs = flat_results(result, name)
         body = self._closed(inner, outputs, f"{name}")
-        ys = [_placeholder(f"result{i}", t.node.type) for i, t in enumerate(outputs)]
-        gs = [_placeholder(f"cotangent{i}", t.node.type) for i, t in enumerate(outputs)]
-        found = self.rule(_form(result, gs), _form(result, ys), *inner)
+        ys = [placeholder(f"result{i}", t.node.type) for i, t in enumerate(outputs)]
+        gs = [placeholder(f"cotangent{i}", t.node.type) for i, t in enumerate(outputs)]
+        found = self.rule(formed(result, gs), formed(result, ys), *inner)
         floating = [g for g in gs if g.dtype in FLOATING]
         backward = self._closed([*inner, *ys, *floating], self._cotangents(found, inner, name), f"{name}.backward")
         how = {"body": body, "name": name, "explicit": len(given), "backward": backward}
         node = build(CALL, given, how)
-        return _form(result, [item(node, i) for i in range(len(outputs))])
+        return formed(result, [item(node, i) for i in range(len(outputs))])
 
     def _cotangents(self, found: Any, operands: Sequence[Tensor], name: str) -> list[Tensor]:
         """The rule's results, one per floating-point operand. Raises `GradientError` and `ShapeError`."""
@@ -297,5 +307,5 @@ class custom_vjp:
                     f"{name} uses {node.leaf.name!r}, which is not one of its operands; pass it as an operand",
                     where=here(),
                 )
-        _check_updates(outputs, set(topological(roots)), name)
+        refuse_updates(outputs, set(topological(roots)), name)
         return Graph(tuple(nodes), tuple(roots), origins=collect_origins(outputs))

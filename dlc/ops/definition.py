@@ -43,7 +43,7 @@ class Kind(StrEnum):
     VIEW = "view"  # an affine index map of one operand: strides and an offset, no code
     INDEX = "index"  # every element is an expression over operands read at computed places
     CONTRACT = "contract"  # sums of products: matmul and the passes of convolution
-    LOOP = "loop"  # scan: a body graph run many times
+    LOOP = "loop"  # scan, cond, while_loop: body graphs that run many times, once or never
     ITEM = "item"  # projection of a tuple-typed node
     FUSED = "fused"  # a body graph that becomes one kernel; made by passes only
     OPAQUE = "opaque"  # the rest: a backend has code for the op by name

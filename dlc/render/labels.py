@@ -114,13 +114,15 @@ def leaf_lines(leaf: Node, view: Node) -> tuple[str, ...]:
 def op_lines(node: Node, operands: Sequence[str | None]) -> tuple[str, ...]:
     """The op, with the operands that are written into the box instead of drawn, its attributes and its bodies' ops."""
     inline = f"({', '.join('·' if x is None else x for x in operands)})" if any(operands) else ""
+    own = frozenset({"name", "explicit"}) if node.op.name == "call" else frozenset()
     attrs = [
         f"{name}={attribute_text(value)}"
         for name, value in node.attrs.items()
-        if not isinstance(value, (Graph, Leaf, Literal)) and name not in _SHOWN_BY_THE_TYPE
+        if not isinstance(value, (Graph, Leaf, Literal)) and name not in (_SHOWN_BY_THE_TYPE | own)
         if value is not None and not _is_neutral(name, value)
     ]
-    lines = [plain(node.op.name + inline), *_wrapped(attrs)]
+    title = f"call of {node.attrs['name']}" if own else node.op.name
+    lines = [plain(title + inline), *_wrapped(attrs)]
     for name, value in node.attrs.items():
         if isinstance(value, Graph):
             lines += body_lines(value, name)

@@ -97,6 +97,13 @@ class Call:
             value.static = self._evaluated(value.as_tensor(), number)
         return value.static
 
+    def known(self, number: builtins.int) -> Array | None:
+        """The value of an operand where the file fixes it; None where it is computed from the inputs' elements."""
+        try:
+            return self.static(number)
+        except StaticOperandError:
+            return None
+
     def _evaluated(self, tensor: Tensor, number: builtins.int) -> Array:
         """The value of what depends on constants alone, by the reference backend."""
         graph = Graph(tuple(n for n in topological((tensor.node,)) if n.op.name == "input"), (tensor.node,))

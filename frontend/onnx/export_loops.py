@@ -1,4 +1,4 @@
-"""Loops, fused nodes, projections and random bits as ONNX nodes."""
+"""Loops, choices, fused nodes, projections and random bits as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dlc.dims import product
 from dlc.dtypes import FLOATING
 from dlc.frontend.onnx.export_arrays import ordered, unordered
 from dlc.frontend.onnx.writer import Value, Writer, exports, value_info
-from dlc.ir import Node, TensorType
+from dlc.ir import Graph, Node, TensorType
 from dlc.ops.philox import LOW, MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1
 
 
@@ -41,8 +41,6 @@ def _after(w: Writer, node: Node, xs: list[Value]) -> Value:
 
 @exports("scan")
 def _scan(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
-    from onnx import helper
-
     body, carries, slices = (node.attrs[k] for k in ("body", "carries", "slices"))
     inner = Writer(w.root)
     names = [inner.unique(f"{w.place}{'carry' if i < carries else 'slice'}{i}") for i in range(carries + slices)]
@@ -52,18 +50,64 @@ def _scan(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
         sliced = [w.positions(node.attrs["length"])]
         inputs.append(value_info(inner.unique(f"{w.place}step"), TensorType("int64")))
     results = inner.graph(body, dict(zip(body.inputs, [*names, *xs[carries + slices :]], strict=True)))
-    made = {output for n in inner.nodes for output in n.output}
-    distinct: list[Value] = []
-    for r in results:
-        distinct.append(r if r in made and r not in distinct else inner.op("Identity", r))
-    outputs = [value_info(r, n.type) for r, n in zip(distinct, body.outputs, strict=True)]
-    graph = helper.make_graph(inner.nodes, inner.unique(f"{w.place}body"), inputs, outputs)
+    graph = _bodied(w, inner, inputs, _own(inner, results), body, "body")
     how: dict[str, Any] = {"num_scan_inputs": len(sliced)}
     if node.attrs["reverse"]:
         how["scan_input_directions"] = [1] * len(sliced)
         if len(results) > carries:
             how["scan_output_directions"] = [1] * (len(results) - carries)
     return w.emit("Scan", [*xs[:carries], *sliced], results=len(results), body=graph, **how)
+
+
+@exports("cond")
+def _cond(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
+    """An If, whose branches see the names around them."""
+    branches = {}
+    for name, attribute in (("then", "then_branch"), ("otherwise", "else_branch")):
+        body = node.attrs[name]
+        inner = Writer(w.root)
+        results = inner.graph(body, dict(zip(body.inputs, xs[1:], strict=True)))
+        branches[attribute] = _bodied(w, inner, [], _own(inner, results), body, name)
+    return w.emit("If", xs[:1], results=len(node.type.items), **branches)
+
+
+@exports("while_loop")
+def _while_loop(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
+    """A Loop, which decides before its first step and at the end of each whether there is another."""
+    condition, body, carries, most = (node.attrs[k] for k in ("condition", "body", "carries", "max_steps"))
+    first = w.graph(condition, dict(zip(condition.inputs, xs, strict=True)))[0]
+    inner = Writer(w.root)
+    names = [inner.unique(f"{w.place}{name}") for name in ("step", "goes_on", *(f"carry{i}" for i in range(carries)))]
+    types = [TensorType("int64"), TensorType("bool"), *(n.type for n in body.inputs[:carries])]
+    given = [*names[2:], *xs[carries:]]
+    new = inner.graph(body, dict(zip(body.inputs, given, strict=True)))
+    goes_on = inner.graph(condition, dict(zip(condition.inputs, [*new, *xs[carries:]], strict=True)))
+    outputs = _own(inner, [*goes_on, *new])
+    inputs = [value_info(n, t) for n, t in zip(names, types, strict=True)]
+    results = [value_info(r, t) for r, t in zip(outputs, types[1:], strict=True)]
+    graph = _graph(w, inner, inputs, results, "body")
+    limit = "" if most is None else w.op("Squeeze", w.dim(most))
+    return w.emit("Loop", [limit, first, *xs[:carries]], results=carries, body=graph)
+
+
+def _own(inner: Writer, results: list[Value]) -> list[Value]:
+    """Results of a body as values that its own nodes make, each once."""
+    made = {output for n in inner.nodes for output in n.output}
+    distinct: list[Value] = []
+    for r in results:
+        distinct.append(r if r in made and r not in distinct else inner.op("Identity", r))
+    return distinct
+
+
+def _bodied(w: Writer, inner: Writer, inputs: list[Any], results: list[Value], body: Graph, name: str) -> Any:
+    outputs = [value_info(r, n.type) for r, n in zip(results, body.outputs, strict=True)]
+    return _graph(w, inner, inputs, outputs, name)
+
+
+def _graph(w: Writer, inner: Writer, inputs: list[Any], outputs: list[Any], name: str) -> Any:
+    from onnx import helper
+
+    return helper.make_graph(inner.nodes, inner.unique(f"{w.place}{name}"), inputs, outputs)
 
 
 @exports("linear_recurrence")

@@ -4,19 +4,86 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from dlc import ops
+from dlc.dims import Dim, DimLike
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.call import Call, Importer, Value
 from dlc.ops.tensor import Tensor
 
 
-def _if(c: Call) -> list[Value]:
-    """The branch that a condition known from the file takes."""
-    condition = c.static(0)
+def _if(c: Call) -> list[Value] | list[Tensor]:
+    """The branch that a condition known from the file takes, or a choice between both."""
+    branches = c.body("then_branch"), c.body("else_branch")
+    condition = c.known(0)
+    if condition is None:
+        then, otherwise = (lambda b=b: tuple(v.as_tensor() for v in b()) for b in branches)
+        return list(ops.cond(_one_bool(c, 0), then, otherwise))
     if condition.size != 1:
         raise FileFormatError(f"{c.place}: the condition must be one bool")
-    branches = c.body("then_branch"), c.body("else_branch")
     return branches[0 if condition.item() else 1]()
+
+
+def _one_bool(c: Call, number: int) -> Tensor:
+    """A condition, which may have axes of 1."""
+    t = c[number]
+    if t.dtype != "bool" or any(d != 1 for d in t.shape):
+        raise FileFormatError(f"{c.place}: the condition is {t.type}, not one bool")
+    return ops.reshape(t, ())
+
+
+def _loop(c: Call) -> list[Tensor]:
+    """A scan where the number of steps is known, a while_loop otherwise; the latter stacks nothing."""
+    body = c.body("body")
+    start = [c[i] for i in range(2, len(c.operands))]
+    carries, stacked = len(start), c.results - len(start)
+    if stacked < 0:
+        raise FileFormatError(f"{c.place}: {c.results} results for {carries} carried values")
+
+    def step(number: Tensor, goes_on: Value, *carry: Tensor) -> list[Value]:
+        found = body(number, goes_on, *carry)
+        if len(found) != 1 + c.results:
+            raise FileFormatError(f"{c.place}: the body has {len(found)} outputs, not {1 + c.results}")
+        return found
+
+    goes_on = c.known(1) if c.has(1) else np.array(True)
+    always = goes_on is not None and _always(step, start)
+    if stacked or (always and (not c.has(0) or c.known(0) is not None)):
+        if not always:
+            raise c.unsupported("a Loop that stacks results and stops by a condition that it computes")
+        if not c.has(0):
+            raise c.unsupported("a Loop without end")
+        length = c.number(0) if goes_on is None or goes_on.item() else 0
+        return _counted(c, step, start, length if isinstance(length, Dim) else max(length, 0))
+    first = _one_bool(c, 1) if c.has(1) else ops.constant(True)
+
+    def once(number: Tensor, goes_on: Tensor, *carry: Tensor) -> tuple[Tensor, ...]:
+        new, *rest = step(number, Value(goes_on), *carry)
+        return number + 1, ops.reshape(new.as_tensor(), ()), *(v.as_tensor() for v in rest)
+
+    most = ops.reshape(c[0], ()) if c.has(0) else None
+
+    def holds(number: Tensor, goes_on: Tensor, *_: Tensor) -> Tensor:
+        return goes_on if most is None else ops.bitwise_and(goes_on, ops.less(number, most))
+
+    return list(ops.while_loop(holds, once, ops.scalar(0, "int64"), first, *start)[2:])
+
+
+def _always(step: Any, start: list[Tensor]) -> bool:
+    """Whether the body hands a true condition on, so that the number of steps alone ends the loop."""
+    carry = [ops.input(f"carry{i}", t.shape, t.dtype) for i, t in enumerate(start)]
+    static = step(ops.input("step", (), "int64"), Value(static=np.array(True)), *carry)[0].static
+    return static is not None and static.size == 1 and bool(static.item())
+
+
+def _counted(c: Call, step: Any, start: list[Tensor], length: DimLike) -> list[Tensor]:
+    def body(carry: tuple[Tensor, ...], number: Tensor) -> Any:
+        found = [v.as_tensor() for v in step(number, Value(static=np.array(True)), *carry)[1:]]
+        return tuple(found[: len(start)]), tuple(found[len(start) :])
+
+    last, ys = ops.scan(body, tuple(start), ops.iota((length,), 0))
+    return [*last, *ys]
 
 
 def _axes(c: Call, name: str, count: int, most: int) -> list[int]:
@@ -64,4 +131,4 @@ def _scan(c: Call) -> list[Tensor]:
     return [*last, *results]
 
 
-CONTROL: dict[str, Importer] = {"If": _if, "Scan": _scan}
+CONTROL: dict[str, Importer] = {"If": _if, "Loop": _loop, "Scan": _scan}
