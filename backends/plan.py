@@ -231,9 +231,9 @@ def _step_lines(plan: Plan, step: Step) -> list[str]:
             return ["commit"]
         case LoopStep(length=length):
             return [f"repeat {length} times:"]
-        case BranchStep(None, target):
+        case BranchStep(condition=None, target=target):
             return [f"go to {target}, past:"]
-        case BranchStep(condition, target):
+        case BranchStep(condition=Place() as condition, target=target):
             return [f"go to {target} unless {text(condition)}, past:"]
         case WhileStep(most=most):
             return ["repeat:" if most == UNLIMITED else f"repeat at most {most} times:"]

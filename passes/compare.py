@@ -11,12 +11,15 @@ import numpy as np
 from dlc.dims import Dim, evaluate
 from dlc.dtypes import is_floating, numpy_dtype
 from dlc.errors import DimError, DlcError, IndexOutOfRangeError, ShapeError, VerificationError
-from dlc.ir import Graph, Node, TensorType, TupleType
+from dlc.ir import Graph, Node, TensorType, TupleType, make_node, same_op
 from dlc.ops.bounds import check_bound_shapes
+from dlc.ops.while_loop import WHILE
 from dlc.passes.bind import bind_ambients
 
 Array = np.ndarray[Any, Any]
 _EXTENTS = ((2, 3, 4, 5), (1, 2, 3), (5, 6, 7, 8, 9), (12, 14, 16), (28, 32, 36), (64, 96))
+
+MAX_STEPS = 100  # of a while_loop here
 
 
 @dataclass
@@ -77,7 +80,7 @@ class Comparison:
     ) -> list[Array] | type[DlcError]:
         from dlc.ops.interpret import interpret
 
-        bound = bind_ambients(graph, training=training)
+        bound = _bounded(bind_ambients(graph, training=training))
         values = {n: states[n.leaf] for n in bound.states}
         try:
             with np.errstate(all="ignore"):
@@ -87,6 +90,19 @@ class Comparison:
         new = {state: value for (state, _), value in zip(bound.updates, updates, strict=True)}
         # an update that is gone leaves its state as it was
         return [*outputs, *(new[s] if s in new else states[s.leaf] for s in self.update_states)]
+
+
+def _bounded(graph: Graph) -> Graph:
+    """`graph` with a limit to its loops: on random inputs one that ends on the user's may go on for ever."""
+
+    def limited(node: Node, operands: tuple[Node, ...]) -> Node:
+        attrs = {k: _bounded(v) if isinstance(v, Graph) else v for k, v in node.attrs.items()}
+        if node.op is WHILE and attrs["max_steps"] is None:
+            attrs["max_steps"] = MAX_STEPS
+        return make_node(node.op, operands, attrs) if attrs != node.attrs else same_op(node, operands)
+
+    held = any(isinstance(v, Graph) for n in graph.nodes for v in n.attrs.values())
+    return graph.rebuild(limited) if held else graph
 
 
 def first_difference(old: Array, new: Array, rtol: float) -> str:

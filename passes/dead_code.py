@@ -18,7 +18,7 @@ def dead_code(graph: Graph) -> Graph:
 
     A loop keeps the carries and stacked results that are read after it, the carries that those and its condition depend
     on, and the operands that its body then still needs; a choice keeps what is read of its results, and the operands
-    for that; so do loops and choices within them. Other nodes that nothing needs are never part of a graph. Inputs stay,
+    for that; so do loops and choices in bodies. Other nodes that nothing needs are never part of a graph. Inputs stay,
     and places of nodes that are gone are forgotten.
 
     >>> import dlc

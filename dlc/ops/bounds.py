@@ -22,7 +22,7 @@ def check_bound_shapes(graph: Graph, bindings: Mapping[str, int]) -> None:
                     )
         if node.op.name == "slice":
             _check_slice(graph, node, bindings)
-        if isinstance(body := node.attrs.get("body"), Graph):
+        for body in [v for v in node.attrs.values() if isinstance(v, Graph)]:
             check_bound_shapes(body, bindings)
 
 

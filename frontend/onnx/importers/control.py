@@ -10,6 +10,7 @@ from dlc import ops
 from dlc.dims import Dim, DimLike
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.call import Call, Importer, Value
+from dlc.ops.definition import Kind
 from dlc.ops.tensor import Tensor
 
 
@@ -47,14 +48,15 @@ def _loop(c: Call) -> list[Tensor]:
             raise FileFormatError(f"{c.place}: the body has {len(found)} outputs, not {1 + c.results}")
         return found
 
-    goes_on = c.known(1) if c.has(1) else np.array(True)
+    first_known = c.static if stacked else c.known  # how many steps there are decides the shape of what is stacked
+    goes_on = first_known(1) if c.has(1) else np.array(True)
     always = goes_on is not None and _always(step, start)
     if stacked or (always and (not c.has(0) or c.known(0) is not None)):
         if not always:
             raise c.unsupported("a Loop that stacks results and stops by a condition that it computes")
         if not c.has(0):
             raise c.unsupported("a Loop without end")
-        length = c.number(0) if goes_on is None or goes_on.item() else 0
+        length = c.number(0) if goes_on is not None and goes_on.all() else 0
         return _counted(c, step, start, length if isinstance(length, Dim) else max(length, 0))
     first = _one_bool(c, 1) if c.has(1) else ops.constant(True)
 
@@ -73,8 +75,11 @@ def _loop(c: Call) -> list[Tensor]:
 def _always(step: Any, start: list[Tensor]) -> bool:
     """Whether the body hands a true condition on, so that the number of steps alone ends the loop."""
     carry = [ops.input(f"carry{i}", t.shape, t.dtype) for i, t in enumerate(start)]
-    static = step(ops.input("step", (), "int64"), Value(static=np.array(True)), *carry)[0].static
-    return static is not None and static.size == 1 and bool(static.item())
+    value = step(ops.input("step", (), "int64"), Value(static=np.array(True)), *carry)[0]
+    node = value.as_tensor().node
+    while node.op.kind is Kind.VIEW or node.op.name == "astype":
+        node = node.inputs[0]
+    return node.op.name == "constant" and bool(node.attrs["value"].array.all())
 
 
 def _counted(c: Call, step: Any, start: list[Tensor], length: DimLike) -> list[Tensor]:
