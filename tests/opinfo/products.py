@@ -68,7 +68,8 @@ def einsum(equation: str, operands: Any) -> Tensor:
 
 
 def tensordot(a: Tensor, b: Tensor, dims: Any) -> Tensor:
-    pairs = list(zip(*dims, strict=True)) if isinstance(dims, (list, tuple)) and isinstance(dims[0], (list, tuple)) else []
+    listed = isinstance(dims, (list, tuple)) and all(isinstance(d, (list, tuple)) for d in dims)
+    pairs = list(zip(*dims, strict=True)) if listed else []
     refuse(any(a.shape[i] != b.shape[j] for i, j in pairs), "a product over axes of 1 and of more elements")
     return dlc.tensordot(a, b, dims)
 
