@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 import dlc
 from dlc.nn import functional as F
 from dlc.ops.tensor import Tensor
@@ -238,8 +240,11 @@ def _(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
 
 @adapts("nn.functional.cosine_similarity")
 def _(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    first_, second = (dlc.clip(norm(t, 2, dim, True), min=eps) for t in (a, b))
-    return dlc.sum((a / first_) * (b / second), dim)
+    shape = np.broadcast_shapes(tuple(a.shape), tuple(b.shape))
+    a, b = (dlc.broadcast_to(t, shape) for t in (a, b))
+    axes = axes_of(a, dim)
+    first_, second = (dlc.clip(norm(t, 2, axes, True), min=eps) for t in (a, b))
+    return dlc.sum((a / first_) * (b / second), axes)
 
 
 # ---------------------------------------------------------------- attention
@@ -270,7 +275,9 @@ def padded(x: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Te
     if mode == "constant":
         y = dlc.pad(cropped(x, pairs), grown, value=0.0 if value is None else value)
         return y
-    modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    if mode == "circular":  # what is cropped does not come round again
+        return dlc.pad_border(cropped(x, pairs), grown, "wrap")
+    modes = {"reflect": "reflect", "replicate": "edge"}
     return cropped(dlc.pad_border(x, grown, modes[mode]), pairs)
 
 
