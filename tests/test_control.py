@@ -314,6 +314,23 @@ def test_choices_and_loops_in_text_and_in_files() -> None:
         check_pass(pass_, dlc.graph(*everything()))
 
 
+def test_onnx_runtime_agrees_and_the_file_is_read_again() -> None:
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from dlc.frontend.onnx.export import to_model
+
+    model = to_model(dlc.graph(*everything()))
+    onnx.checker.check_model(model, full_check=True)
+    session, again = runtime.InferenceSession(model.SerializeToString()), dlc.onnx.load(model)
+    assert nodes(again, "cond") and nodes(again, "while_loop")
+    program = dlc.compile(again, "reference", check=False)
+    for p, n, stop in ((True, 27, 3), (False, 6, 0)):
+        data = [np.array(p), np.array(n), np.array(stop), RNG.uniform(0.1, 1.0, 3), RNG.uniform(-1.0, 1.0, 4)]
+        found = session.run(None, dict(zip(("p", "n", "stop", "x", "xs"), data, strict=True)))
+        for a, b, want in zip(found, program(*data), by_hand(*data), strict=True):  # type: ignore[arg-type]
+            np.testing.assert_allclose(a, want, rtol=1e-10)
+            np.testing.assert_allclose(b, want, rtol=1e-10)
+
+
 class Counting(dlc.nn.Module):
     def forward(self, x: dlc.Tensor) -> dlc.Tensor:
         return dlc.nn.BatchNorm1d(3)(x)
