@@ -9,6 +9,7 @@ import numpy as np
 
 from dlc.conversions import cast
 from dlc.dims import Dim, evaluate
+from dlc.dlpack import array_of
 from dlc.dtypes import ALL, FLOATING, INTEGER, can_cast_without_loss, numpy_dtype
 from dlc.errors import ArgumentError, CallError, DTypeError
 from dlc.ir import Node
@@ -52,8 +53,8 @@ def read_foreign(value: Any, what: str) -> Array:
     dlc.errors.DTypeError: the input 'x' cannot be read from a ...Elsewhere: it lies on another device; give ...
     """
     try:
-        return np.from_dlpack(value)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # a gradient, a GPU, bfloat16, sparse
+        return array_of(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # a gradient, a GPU, complex, sparse
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         raise DTypeError(
             f"{what} cannot be read from a {kind}: {error}; give an array in main memory that needs no gradient, of a "

@@ -17,12 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from dlc.dtypes import numpy_dtype
 from dlc.errors import FileFormatError, MissingFolderError, shown
 from dlc.provenance import here
 
 Array = np.ndarray[Any, Any]
 PathLike = str | os.PathLike[str]
 
+# The format's names of the dtypes.
+_DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+_DTYPES |= {f"{sign}{bits}": f"{name}{bits}" for sign, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
 _CHECKPOINT = "dlc.checkpoint.1"
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 
@@ -40,18 +44,26 @@ def write_arrays(path: PathLike, arrays: Mapping[str, Array], metadata: Mapping[
 
 def read_arrays(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata of a safetensors file. Raises `FileFormatError` for a damaged or foreign file."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, deserialize
 
     data = read_file(path)
     try:
-        arrays = load(data)
+        records = deserialize(data)
+        unknown = sorted({record["dtype"] for _, record in records} - _DTYPES.keys())
+        if unknown:
+            raise ValueError(f"dlc has no dtype {', '.join(unknown)}; it reads {', '.join(_DTYPES)}")
+        arrays = {name: _array(record) for name, record in records}
         metadata = _header(data).get("__metadata__", {})
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError, OverflowError, MemoryError) as error:
         raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: {shown(str(error))}") from None
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: its metadata is not text")
     return dict(sorted(arrays.items())), metadata
+
+
+def _array(record: Mapping[str, Any]) -> Array:
+    little = numpy_dtype(_DTYPES[record["dtype"]]).newbyteorder("<")
+    return np.frombuffer(record["data"], little).reshape(record["shape"])
 
 
 def read_file(path: PathLike, most: int | None = None) -> bytes:

@@ -12,10 +12,12 @@ import pytest
 from runnable import BACKENDS
 
 import dlc
-from dlc import passes
+from dlc import nn, passes
 from dlc.conversions import cast
+from dlc.dlpack import BFLOAT, Handed, tensor_of
 from dlc.dtypes import ALL, BOOL, FLOATING, HALF, INTEGER, can_cast_without_loss, numpy_dtype, promote
-from dlc.errors import DTypeError, UnsupportedError
+from dlc.errors import DTypeError, FileFormatError, UnsupportedError
+from dlc.frontend.checkpoint import read_arrays, write_arrays
 
 Array = np.ndarray[Any, Any]
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in.*:RuntimeWarning")  # NaN and overflow are the subject
@@ -275,3 +277,61 @@ def test_the_cpu_backend_needs_the_pass_that_widens_halves() -> None:
             dlc.compile(dlc.graph([x], [dlc.exp(x) + 1]), "cpu", pipeline=pipeline)
     moves = dlc.graph([x], [dlc.concat([x, x])[::-1]])
     assert len(dlc.compile(moves, "cpu", pipeline=passes.PIPELINE.without("halves"))(np.ones(3, np.float16))[0]) == 6
+
+
+# ---------------------------------------------------------------- exchange
+
+
+def test_files_of_arrays_hold_every_dtype(tmp_path: Path) -> None:
+    arrays = {d: np.arange(6).reshape(2, 3).astype(numpy_dtype(d)) for d in ALL}
+    write_arrays(tmp_path / "a.safetensors", arrays)
+    found, _ = read_arrays(tmp_path / "a.safetensors")
+    assert list(found) == sorted(ALL)
+    for dtype in ALL:
+        assert found[dtype].dtype == numpy_dtype(dtype) and found[dtype].tobytes() == arrays[dtype].tobytes()
+    data = (tmp_path / "a.safetensors").read_bytes().replace(b'"BF16"', b'"I16" ')
+    (tmp_path / "i.safetensors").write_bytes(data)
+    assert read_arrays(tmp_path / "i.safetensors")[0]["bfloat16"].dtype == np.int16
+    write_arrays(tmp_path / "c.safetensors", {"x": np.zeros(2, np.complex64)})
+    with pytest.raises(FileFormatError, match="no dtype C64; it reads BOOL, BF16"):
+        read_arrays(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("half", HALF)
+def test_weights_and_onnx_models_of_halves_come_back(half: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = nn.Sequential(nn.Linear(3, 4, dtype=half), nn.Tanh(), nn.LayerNorm(4, dtype=half))
+    dlc.save(model, tmp_path / "m.safetensors")
+    copy = nn.Sequential(nn.Linear(3, 4, dtype=half), nn.Tanh(), nn.LayerNorm(4, dtype=half))
+    dlc.load(copy, tmp_path / "m.safetensors")
+    assert copy.state_dict()["0.weight"].tobytes() == model.state_dict()["0.weight"].tobytes()
+    graph = dlc.trace(model, dlc.input("x", ("N", 3), half))
+    dlc.onnx.save(graph, tmp_path / "m.onnx")
+    x = np.array([[0.1, -2, 3], [4, 5, -0.6]], numpy_dtype(half))
+    (wanted,) = dlc.compile(graph, "reference")(x)
+    (again,) = dlc.compile(dlc.onnx.load(tmp_path / "m.onnx"), "reference")(x)
+    assert wanted.dtype == again.dtype == numpy_dtype(half)
+    np.testing.assert_array_equal(again, wanted)
+    if half == "float16":  # ONNX Runtime's Python interface has no bfloat16
+        (theirs,) = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"x": x})
+        np.testing.assert_allclose(theirs.astype("f"), wanted.astype("f"), rtol=2e-3, atol=2e-3)
+
+
+def test_bfloat16_comes_in_by_dlpack_on_the_memory_it_has() -> None:
+    bits = np.array([1.5, -2.0, 0.1], numpy_dtype("bfloat16")).view(np.uint16)
+
+    class Elsewhere(Handed):
+        def __init__(self) -> None:
+            pass
+
+        def __dlpack__(self, **_: Any) -> Any:
+            capsule = bits.__dlpack__()
+            tensor_of(capsule).code = BFLOAT
+            return capsule
+
+    x = dlc.input("x", ("N",), "bfloat16")
+    program = dlc.compile(dlc.graph([x], [x * 2]), "reference")
+    assert program(Elsewhere())[0].tolist() == [3.0, -4.0, 0.2001953125]
+    from dlc.arguments import read_foreign
+
+    assert np.shares_memory(read_foreign(Elsewhere(), "x"), bits)

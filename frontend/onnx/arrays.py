@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dlc.dtypes import FLOATING, HALF, INTEGER, numpy_dtype
 from dlc.errors import FileFormatError, UnsupportedError
 from dlc.ops.definition import Array
 
@@ -26,9 +27,11 @@ _ROWS = [
     (6, "int32", "int32_data"),
     (7, "int64", "int64_data"),
     (9, "bool", "int32_data"),
+    (10, "float16", "int32_data"),
     (11, "float64", "double_data"),
     (12, "uint32", "uint64_data"),
     (13, "uint64", "uint64_data"),
+    (16, "bfloat16", "int32_data"),
 ]
 DTYPES = {number: name for number, name, _ in _ROWS}
 NUMBERS = {name: number for number, name, _ in _ROWS}
@@ -51,7 +54,7 @@ def array_of(tensor: Any, model: Any, place: str) -> Array:
     size = math.prod(shape)
     if size > MAX_ELEMENTS:
         raise FileFormatError(f"{place}: a tensor of {size} elements; the limit is {MAX_ELEMENTS}")
-    little = np.dtype(dtype).newbyteorder("<")
+    little = numpy_dtype(dtype).newbyteorder("<")
     nbytes = size * little.itemsize
     if tensor.data_location == 1:
         folder = None if model is None else os.path.dirname(os.path.realpath(model))
@@ -64,14 +67,16 @@ def array_of(tensor: Any, model: Any, place: str) -> Array:
         raise FileFormatError(f"{place}: {dtype}{list(shape)} needs {nbytes} bytes, the file has {len(data)}")
     if dtype == "bool":
         return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
-    return np.frombuffer(data, little).astype(dtype).reshape(shape)
+    return np.frombuffer(data, little).astype(numpy_dtype(dtype)).reshape(shape)
 
 
 def _from_numbers(values: Any, dtype: str, shape: tuple[int, ...], size: int, place: str) -> Array:
     if len(values) != size:
         raise FileFormatError(f"{place}: {dtype}{list(shape)} needs {size} values, the file has {len(values)}")
-    wide = np.array(values, np.float64 if dtype.startswith("float") else None)
-    if dtype not in ("float32", "float64", "bool") and size:
+    if dtype in HALF:  # the bits, as integers
+        return _from_numbers(values, "uint16", shape, size, place).view(numpy_dtype(dtype))
+    wide = np.array(values, np.float64 if dtype in FLOATING else None)
+    if dtype in INTEGER and size:
         info = np.iinfo(dtype)
         if int(wide.min()) < info.min or int(wide.max()) > info.max:
             raise FileFormatError(f"{place}: a value does not fit {dtype}")

@@ -22,7 +22,7 @@ from dlc.frontend.checkpoint import check_folder, write_atomically
 from dlc.frontend.onnx import export_arrays, export_contract, export_elementwise, export_loops  # noqa: F401
 from dlc.frontend.onnx.writer import ELEMENT_TYPES, Value, Writer, element_type, value_info
 from dlc.ir import Graph, Node, TensorType
-from dlc.passes import constant_folding, dead_code, simplify
+from dlc.passes import constant_folding, dead_code, halves, simplify
 from dlc.provenance import here
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def _model(graph: Graph, training: bool) -> tuple[onnx.ModelProto, dict[str, Any
     if any(n.attrs["leaf"].name == "training" for n in graph.ambients):
         graph = _in_mode(graph, training)
     _check_dtypes(graph)
+    graph = halves(graph)  # ONNX Runtime computes little in float16 and bfloat16, but converts them
     w = Writer()
     values, inputs, defaults = _leaves(w, graph)
     results = w.graph(graph, values)
