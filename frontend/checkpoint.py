@@ -26,7 +26,7 @@ PathLike = str | os.PathLike[str]
 
 # The format's names of the dtypes.
 _DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
-_DTYPES |= {f"{sign}{bits}": f"{name}{bits}" for sign, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
+_DTYPES |= {f"{k}{b}": f"{name}{b}" for k, name in (("I", "int"), ("U", "uint")) for b in (8, 16, 32, 64)}
 _CHECKPOINT = "dlc.checkpoint.1"
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 
