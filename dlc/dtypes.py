@@ -141,7 +141,7 @@ def can_cast_without_loss(source: str, target: str) -> bool:
 def epsilon(name: str) -> float:
     """The gap between 1 and the next number of a float dtype.
 
-    >>> epsilon("bfloat16"), epsilon("float32") == np.finfo(np.float32).eps
+    >>> epsilon("bfloat16"), epsilon("float32") == float(np.finfo(np.float32).eps)
     (0.0078125, True)
     """
     return 2.0 ** (1 - _DIGITS[name])

@@ -19,9 +19,9 @@ def halves(graph: Graph) -> Graph:
     >>> x = dlc.input("x", (3,), "float16")
     >>> print(halves(dlc.graph([x], [dlc.exp(x)])))
     graph (x: f16[3]) {
-      %0: f32[3] = astype(x, dtype="float32")
+      %0: f32[3] = astype(x, dtype=float32)
       %1: f32[3] = exp(%0)
-      %2: f16[3] = astype(%1, dtype="float16")
+      %2: f16[3] = astype(%1, dtype=float16)
       return %2
     }
     """
