@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlc import dtypes
 from dlc.backends.axes import grouped, is_one, reach, reshape_blocks
@@ -66,6 +66,15 @@ class Part:
     checks: bool = False
 
 
+class Ahead(NamedTuple):
+    """A row of an array that will be needed soon: the array's pointer, the row's first element, and what for."""
+
+    pointer: str
+    first: str
+    dtype: str
+    written: bool
+
+
 @dataclass(frozen=True)
 class Row:
     """An array of the elements that a node has along `axis`, where its index is otherwise that of `row`."""
@@ -94,7 +103,7 @@ class LoopEmitter:
         self.scopes = [Scope(lines=self.part.lines)]
         self.kept: dict[Node, Row] = {}
         self._keeping: dict[Node, Row] = {}
-        self._ahead: list[tuple[str, str, str]] = []  # rows to fetch meanwhile: pointer, first element, dtype
+        self._ahead: list[Ahead] = []  # what the next sum's loop fetches
         self._pointers = pointers
         self._ordinals = ordinals
         self._homes: dict[str, int] = {}
@@ -288,18 +297,19 @@ class LoopEmitter:
         self.scopes[-1].memo[(node, tuple(index))] = text
 
     @contextmanager
-    def keeping(
-        self, nodes: Sequence[Node], length: int, row: Index, axis: int, ahead: Sequence[tuple[str, str, str]] = ()
-    ) -> Iterator[None]:
-        """Keep some nodes' elements of a row in arrays while a loop along `axis` computes them, for later loops.
-
-        Meanwhile what lies `ahead` is fetched, as much as the loop walks: (pointer, first element, dtype).
-        """
+    def keeping(self, nodes: Sequence[Node], length: int, row: Index, axis: int) -> Iterator[None]:
+        """Keep some nodes' elements of a row in arrays while a loop along `axis` computes them, for later loops."""
         self._keeping = {n: Row(self.local(n.dtype, length), tuple(row), axis) for n in nodes}
-        self._ahead = list(ahead)
         yield
         self.kept.update(self._keeping)
-        self._keeping, self._ahead = {}, []
+        self._keeping = {}
+
+    @contextmanager
+    def fetching(self, ahead: Sequence[Ahead]) -> Iterator[None]:
+        """Fetch what lies ahead while the next sum is computed, as many elements as it adds."""
+        self._ahead = list(ahead)
+        yield
+        self._ahead = []
 
     def _element(self, node: Node, index: Index) -> str:
         if node in self.leaves:
@@ -439,6 +449,7 @@ class LoopEmitter:
         self, bounds: tuple[str, str], extent: DimLike | None, count: int, width: int
     ) -> Iterator[tuple[str, str]]:
         """Loops over the indices within bounds, `count` at a time, and over those left: (index, lane) in each."""
+        ahead, self._ahead = self._ahead, []
         start, stop = bounds
         most = power_of_two(extent % count) if isinstance(extent, int) else count  # of those left
         full = not isinstance(extent, int) or extent >= count
@@ -447,9 +458,9 @@ class LoopEmitter:
             whole = isinstance(extent, int) and extent % count == 0
             even = stop if whole else self.let(f"{start} + (({stop} - {start}) & {-count})")
             with self.loop(even, start, str(count)) as first:
-                for pointer, at, dtype in self._ahead:
-                    for line in range(0, count, CACHE_LINE // itemsize(dtype)):
-                        self.line(f"prefetch({pointer}, {at} + {first} + {line}, 0)")
+                for row in ahead:
+                    for line in range(0, count, CACHE_LINE // itemsize(row.dtype)):
+                        self.line(f"prefetch({row.pointer}, {row.first} + {first} + {line}, {int(row.written)})")
                 with self.lanes(count, width) as lane:
                     yield self.let(f"{first} + {lane}"), lane
         if most:

@@ -25,11 +25,11 @@ LN2_HIGH = (
 )
 LN2_LOW = -2.12194440e-4
 ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits
-ROUND_BITS = 0x4B400000
+BIAS = 127  # of float32's exponent field
 SQRT_HALF_BITS = 0x3F3504F3
 
 # (exp(r) - 1 - r) / r**2, |r| <= ln(2) / 2
-EXP = (0.5, 0.1666666716337204, 0.041666463017463684, 0.00833331048488617, 0.0013933731243014336, 0.000198910798644647)
+EXP = (0.5, 0.16666576266288757, 0.041666556149721146, 0.008363203145563602, 0.0013926213141530752)
 # (log(1 + f) - f + f**2 / 2) / f**3, sqrt(1/2) <= 1 + f <= sqrt(2)
 LOG = (0.3333333432674408, -0.24999989569187164, 0.2000001072883606, -0.1666800081729889,
        0.14286524057388306, -0.12450743466615677, 0.11037783324718475, -0.10646191984415054, 0.1053086444735527,
@@ -103,21 +103,20 @@ def _clamped(b: Any, x: Any, low: float, high: float) -> Any:
     return b.select(b.fcmp_ordered(">", x, number(high)), number(high), x)
 
 
-def _power_of_two(b: Any, n: Any) -> Any:
-    return b.bitcast(b.shl(b.add(n, ir.Constant(INT, 127)), ir.Constant(INT, 23)), FLOAT)
-
-
 def exp_f32(b: Any, x: Any) -> Any:
     """exp(x) = 2**n * exp(r) with x = n ln 2 + r; the scale in two factors, so that subnormal results come out."""
     x = _clamped(b, x, -105.0, 90.0)
-    rounded = fma(b, x, number(LOG2E), number(ROUND))
-    n = b.fsub(rounded, number(ROUND))
+    rounded = fma(b, x, number(LOG2E), number(ROUND + 2 * BIAS))
+    n = b.fsub(rounded, number(ROUND + 2 * BIAS))
     r = fma(b, n, number(-LN2_HIGH), x)
     r = fma(b, n, number(-LN2_LOW), r)
-    y = b.fadd(fma(b, polynomial(b, r, EXP), b.fmul(r, r), r), number(1.0))
-    whole = b.sub(b.bitcast(rounded, INT), ir.Constant(INT, ROUND_BITS))
-    half = b.ashr(whole, ir.Constant(INT, 1))
-    return b.fmul(b.fmul(y, _power_of_two(b, half)), _power_of_two(b, b.sub(whole, half)))
+    less_one = fma(b, polynomial(b, r, EXP), b.fmul(r, r), r)
+    # The low bits of `rounded` are n + 2 BIAS: each factor's exponent field has half of it, the second the odd one.
+    bits = b.bitcast(rounded, INT)
+    first = b.and_(b.shl(bits, ir.Constant(INT, 22)), ir.Constant(INT, 0x7F800000))
+    second = b.bitcast(b.sub(b.shl(bits, ir.Constant(INT, 23)), first), FLOAT)
+    first = b.bitcast(first, FLOAT)
+    return b.fmul(fma(b, less_one, first, first), second)
 
 
 def log_f32(b: Any, x: Any) -> Any:
