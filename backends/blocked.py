@@ -13,8 +13,8 @@ What lies where, in float32 with AVX-512: a strip of 12 rows (12 KB) stays in th
 block (`BREADTH` x `BLOCK`: 512 KB) pass by from the second; they are reused by all strips, of `HEIGHT` rows together.
 Totals wait beside them (at most 540 KB) where the sum has several blocks. Copying a line costs about 7 cycles, so
 packing takes 14 / rows + 14 / columns of the time of multiplying; memory that comes from farther is asked for in time,
-while the strip before is multiplied. Rows of an operand that runs along them lie whole pages apart, step by step, and
-share few places of the caches: a line is read once, for all strips that it crosses.
+while the strip before is multiplied, or the steps before are copied. Rows of an operand that runs along them lie whole
+pages apart, step by step, and share few places of the caches: a line is read once, for all strips that it crosses.
 """
 
 from __future__ import annotations
@@ -190,9 +190,15 @@ class Block:
         def load(j: str, s: str) -> str:
             return p.element(COLUMNS, k.let(f"{self.left} + {j}"), k.let(f"{begin} + {s}"))
 
-        make = packing.by_steps if p.dense(COLUMNS) else packing.turned
+        def fetch(j: str, s: str) -> None:
+            p.fetch(COLUMNS, k.let(f"{self.left} + {j}"), k.let(f"{begin} + {s}"))
+
         panels = packing.Panels(self.count, tile.width, tile.lanes, self.panel, tile.width)
-        make(k, self.dtype, self.packed, panels, self.width, multiple(p.extent(COLUMNS), tile.width), steps, load)
+        exact = multiple(p.extent(COLUMNS), tile.width)
+        if p.dense(COLUMNS):
+            packing.by_steps(k, self.dtype, self.packed, panels, self.width, exact, steps, load, fetch)
+        else:
+            packing.turned(k, self.dtype, self.packed, panels, self.width, exact, steps, load)
 
     def _packed_strips(self, strips: Bounds, begin: str, steps: str) -> Iterator[tuple[str, Strip]]:
         """A loop over strips: the first row of each, and where it lies packed.
@@ -225,9 +231,12 @@ class Block:
             def load(r: str, s: str) -> str:
                 return p.element(ROWS, k.let(f"{base} + {r}"), k.let(f"{begin} + {s}"))
 
+            def fetch(r: str, s: str) -> None:
+                p.fetch(ROWS, k.let(f"{base} + {r}"), k.let(f"{begin} + {s}"))
+
             number = k.let(f"lesser({group}, {strips[1]} - {first})")
             panels = packing.Panels(number, width, tile.lanes, size, tile.rows)
-            packing.by_steps(k, self.dtype, array, panels, k.let(f"{rows} - {base}"), False, steps, load)
+            packing.by_steps(k, self.dtype, array, panels, k.let(f"{rows} - {base}"), False, steps, load, fetch)
             with k.loop(number) as member:
                 top = k.let(f"{base} + {member} * {tile.rows}")
                 yield top, Strip(array, k.let(f"{member} * {size}"), 1, tile.rows)

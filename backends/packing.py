@@ -12,8 +12,10 @@ from dlc.backends.emitter import LoopEmitter
 from dlc.backends.expressions import literal
 
 STAGE = 128  # steps that are copied before they are transposed
+AHEAD = 2  # steps
 
 Load = Callable[[str, str], str]
+Fetch = Callable[[str, str], None]
 
 
 class Panels(NamedTuple):
@@ -36,11 +38,20 @@ def by_rows(k: LoopEmitter, into: str, rows: str, pitch: int, steps: str, load: 
 
 
 def by_steps(
-    k: LoopEmitter, dtype: str, into: str, panels: Panels, columns: str, exact: bool, steps: str, load: Load
+    k: LoopEmitter,
+    dtype: str,
+    into: str,
+    panels: Panels,
+    columns: str,
+    exact: bool,
+    steps: str,
+    load: Load,
+    fetch: Fetch,
 ) -> None:
     """``into[panel * size + s * pitch + j]``: for operands that run along their side.
 
-    There are zeros where the last panel has no columns, unless `exact` says that it has all.
+    There are zeros where the last panel has no columns, unless `exact` says that it has all. Steps may lie whole pages
+    apart, where no processor looks ahead: `fetch(at, s)` asks for the memory of `load(at, s)`.
     """
     width = panels.width
 
@@ -53,7 +64,10 @@ def by_steps(
     whole = k.let(f"greater({columns} - {width - panels.pitch}, 0)")  # of a width less than that no panel is full
     full = panels.number if exact else k.let(f"lesser({whole} // {panels.pitch}, {panels.number})")
     with k.loop(steps) as s:
+        coming = k.let(f"lesser({s} + {AHEAD}, {steps} - 1)")
         with k.loop(full) as panel:
+            for j in range(0, width, panels.lanes):
+                fetch(k.let(f"{panel} * {panels.pitch} + {j}"), coming)
             copy(panel, s, "0", str(width), load)
         if not exact:
             with k.loop(panels.number, full) as panel:

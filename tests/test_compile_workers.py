@@ -46,7 +46,7 @@ def test_a_program_that_is_no_python_starts_no_workers(monkeypatch: pytest.Monke
 def test_workers_import_nothing_from_the_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     (tmp_path / "numba.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
-    found: dict[str, bytes] = {}
+    found: dict[workers.Task, bytes] = {}
     group = Workers(1, deque(tasks(1)), found.__setitem__)
     group.join()
     assert group.left == [] and len(found) == 1
@@ -54,17 +54,17 @@ def test_workers_import_nothing_from_the_working_folder(monkeypatch: pytest.Monk
 
 def test_workers_make_code_that_this_process_can_load() -> None:
     given = tasks(5)
-    found: dict[str, bytes] = {}
+    found: dict[workers.Task, bytes] = {}
     group = Workers(2, deque(given), found.__setitem__)
     group.join()
-    assert group.left == [] and set(found) == {source for source, _ in given}
+    assert group.left == [] and set(found) == set(given)
     for source, entry in given:
-        assert compiling._load(found[source], entry) != 0
+        assert compiling._load(found[source, entry], entry) != 0
 
 
 def test_a_source_that_a_worker_fails_at_is_left_to_the_caller() -> None:
     wrong = ("def kernel(bases, args, begin, end):\n    unknown(1)\n", "dlc_wrong")
-    found: dict[str, bytes] = {}
+    found: dict[workers.Task, bytes] = {}
     group = Workers(1, deque([*tasks(1), wrong]), found.__setitem__)
     group.join()
     assert group.left == [wrong]
@@ -100,3 +100,72 @@ def test_programs_compiled_by_workers_run(monkeypatch: pytest.MonkeyPatch, tmp_p
     wanted = [value.sum(1) * 4.125, value @ value.T + 0.375, np.cos(value) * 2.125]
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def replaced_by(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Let workers run other code, which finds its pipes in `sys.argv`."""
+    started = subprocess.Popen
+
+    def other(args: list[str], **named: Any) -> Any:
+        return started([args[0], "-c", f"import os, sys, time; _, back = map(int, sys.argv[1:]); {call}",
+                        *map(str, named["pass_fds"])], **named)  # fmt: skip
+
+    monkeypatch.setattr(workers.subprocess, "Popen", other)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "os.write(back, (100).to_bytes(8, 'little') + 100 * b'x')",
+        "os.write(back, (2**63).to_bytes(8, 'little'))",
+        "os.write(back, b'short')",
+        "time.sleep(600)",
+    ],
+    ids=["garbage", "an endless message", "part of one", "nothing"],
+)
+def test_what_a_worker_answers_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, call: str) -> None:
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "workers_for", lambda sources, cores: 1)
+    monkeypatch.setattr(workers, "PATIENCE", 1.0)
+    replaced_by(monkeypatch, call)
+    number = 5.0 + len(call) / 8
+    x = dlc.input("x", (3,))
+    (y,) = dlc.compile(dlc.graph([x], [dlc.exp(x) * number]))([0.0, 1.0, 2.0])
+    np.testing.assert_allclose(y, np.exp(np.arange(3)) * number, rtol=1e-6)
+    for entry in tmp_path.iterdir():
+        assert b"ELF" in entry.read_bytes()[:100] or b"xxx" not in entry.read_bytes()
+
+
+def test_a_fork_meanwhile_does_not_hold_a_worker() -> None:
+    group = Workers(1, deque(tasks(3)), lambda task, image: None)
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    try:
+        group.join()
+        assert group.left == [] and not any(thread.is_alive() for thread in group._threads)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_without_threads_everything_is_compiled_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "workers_for", lambda sources, cores: 2)
+
+    def refused(thread: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refused)
+    assert all(address != 0 for address in compiling.compile_kernels([source for source, _ in tasks(2)]))
+
+
+def test_an_entry_that_cannot_be_loaded_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
+    source = SOURCE.format(number="77.0")
+    key = compiling.source_key(source, compiling.host())
+    compiling.ObjectCache().write(key, b"sealed, but no object code")
+    with pytest.warns(dlc.errors.DlcWarning, match="cannot be loaded"):
+        compiling.compile_kernels([source])
+    image = compiling.ObjectCache().read(key)
+    assert (image is not None and image.startswith(b"\x7fELF")) or not os.path.exists("/proc")

@@ -141,11 +141,16 @@ class ObjectCache:
         if not reason and data != MAGIC + _seal(key, image) + image:
             reason = "it is damaged"
         if reason:
-            _warn(f"the cached kernel {path} is not used, since {reason}; it is compiled again")
+            self.refuse(key, reason)
             return None
         if abs(time.time() - used) > DAY:
             self._touch(path)
         return image
+
+    def refuse(self, key: str, reason: str) -> None:
+        """Say that the object stored under `key` is not used."""
+        if self.folder is not None:
+            _warn(f"the cached kernel {self.folder / key}.o is not used, since {reason}; it is compiled again")
 
     def write(self, key: str, image: bytes) -> None:
         """Publish an object under `key`, whole or not at all."""

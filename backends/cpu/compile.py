@@ -7,6 +7,7 @@ llvmlite alone.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -18,11 +19,12 @@ from typing import Any
 from dlc.backends.cpu.cache import ObjectCache, source_key
 from dlc.backends.cpu.host import host
 from dlc.backends.cpu.threads import available_cores
-from dlc.backends.cpu.workers import Workers, workers_for
+from dlc.backends.cpu.workers import Task, Workers, workers_for
 
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
 _compiled: set[str] = set()
+_libraries = itertools.count()
 
 
 def compile_kernels(sources: Sequence[str]) -> list[int]:
@@ -36,46 +38,60 @@ def compile_kernels(sources: Sequence[str]) -> list[int]:
 
 
 def _compile_missing(sources: Sequence[str]) -> None:
-    """Load what the cache holds, and compile the rest."""
+    """Load what the cache holds, and compile the rest. Only what this process could load goes into the cache."""
     store = ObjectCache()
     keys = {source: source_key(source, host()) for source in sources}
     missing = []
     for source, key in keys.items():
         image = store.read(key)
-        if image is None:
-            missing.append(source)
-        else:
-            _addresses[source] = _load(image, _entry(key))
-    for source, image in _images([(source, _entry(keys[source])) for source in missing]).items():
+        if image is not None:
+            try:
+                _addresses[source] = _load(image, _entry(key))
+                continue
+            except RuntimeError:
+                store.refuse(key, "it cannot be loaded")
+        missing.append((source, _entry(key)))
+    for (source, entry), image in _images(missing).items():
+        try:
+            address = _load(image, entry)
+        except RuntimeError:  # another process made something else of it
+            image = object_code(_lowered(source, entry))
+            address = _load(image, entry)
         store.write(keys[source], image)
         _compiled.add(source)
-        _addresses[source] = _load(image, _entry(keys[source]))
+        _addresses[source] = address
 
 
-def _images(tasks: Sequence[tuple[str, str]]) -> dict[str, bytes]:
+def _images(tasks: Sequence[Task]) -> dict[Task, bytes]:
     """The object code of (source, entry). Numba lowers one kernel here while LLVM works on the one before; where there
     are many, processes on other cores take from the other end of the queue."""
-    images: dict[str, bytes] = {}
+    images: dict[Task, bytes] = {}
     if not tasks:
         return images
     queue = deque(sorted(tasks, key=lambda task: len(task[0])))
     workers = Workers(workers_for([source for source, _ in tasks], available_cores()), queue, images.__setitem__)
-    under_way: list[tuple[str, Future[bytes]]] = []
+    under_way: list[tuple[Task, Future[bytes]]] = []
     with ThreadPoolExecutor(1) as llvm:
-
-        def compile_here(source: str, entry: str) -> None:
-            under_way.append((source, llvm.submit(object_code, _lowered(source, entry))))
-
         try:
             while queue:
                 with suppress(IndexError):  # a worker may have taken the last one
-                    compile_here(*queue.popleft())
+                    task = queue.popleft()
+                    under_way.append((task, _submitted(llvm, _lowered(*task))))
         finally:
             queue.clear()
             workers.join()
-        for task in workers.left:
-            compile_here(*task)
-    return images | {source: result.result() for source, result in under_way}
+        under_way += [(task, _submitted(llvm, _lowered(*task))) for task in workers.left]
+    return images | {task: result.result() for task, result in under_way}
+
+
+def _submitted(llvm: ThreadPoolExecutor, module: str) -> Future[bytes]:
+    """LLVM's work on a module, on another thread where one can start."""
+    try:
+        return llvm.submit(object_code, module)
+    except RuntimeError:
+        done: Future[bytes] = Future()
+        done.set_result(object_code(module))
+        return done
 
 
 def _entry(key: str) -> str:
@@ -114,8 +130,9 @@ def _load(image: bytes, entry: str) -> int:
     """Link object code into this process, for as long as it lives; functions of the C library are the process's own."""
     from llvmlite import binding
 
+    name = f"{entry}.{next(_libraries)}"  # one that could not be linked keeps its name
     library = binding.JITLibraryBuilder().add_object_img(image).add_current_process().export_symbol(entry)
-    tracker = library.link(_engine(), entry)
+    tracker = library.link(_engine(), name)
     address: int = tracker[entry]
     tracker.detach()
     return address

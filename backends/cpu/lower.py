@@ -205,7 +205,7 @@ def mark_independent_loops(function: Any) -> None:
         innermost = not any(other < body for _, other in loops)
         apart = groups.values() if innermost else [groups[ACCESS]]
         parallel = module.add_metadata([ir.MetaDataString(module, "llvm.loop.parallel_accesses"), *apart])
-        properties = (parallel, *_vector_shape(module, shape))
+        properties = (parallel, *_vector_shape(module, "" if _calls(body) else shape))
         latch.terminator.set_metadata("llvm.loop", DistinctNode(module, properties, of_itself=True))
 
 
@@ -220,6 +220,12 @@ def _vector_shape(module: Any, shape: str) -> list[Any]:
         for key, value in asked.items()
     ]
     return [*named, module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])]
+
+
+def _calls(blocks: set[Any]) -> bool:
+    """Whether some blocks call functions of the C library, of which there are no vector forms."""
+    calls = [i for block in blocks for i in block.instructions if i.opname == "call"]
+    return any(not call.callee.name.startswith(("llvm.", INDEPENDENT)) for call in calls)
 
 
 def _loops(function: Any) -> Iterator[tuple[Any, set[Any]]]:

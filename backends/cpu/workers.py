@@ -2,7 +2,8 @@
 
 A worker is a fresh interpreter, which runs none of the user's code. It reads one source after the other from a pipe
 and writes object code to another; a message is its length in eight bytes, then its bytes. When its input ends, so does
-the worker. Whatever goes wrong with one, the process that wanted the code compiles it itself.
+the worker; it is killed when nothing is left to do. Whatever goes wrong with one, the process that wanted the code
+compiles it itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from typing import BinaryIO
 
 SHARE = 12_000  # characters of source that are worth a process, which takes about a second to start
 MOST = 8  # processes
+PATIENCE = 60.0  # seconds that a worker may take to finish what it is at; a kernel takes one or two
+LARGEST = 1 << 28  # bytes of a message
+
+Task = tuple[str, str]  # a source, and the name of its entry
 
 
 def workers_for(sources: Sequence[str], cores: int) -> int:
@@ -29,39 +34,47 @@ def workers_for(sources: Sequence[str], cores: int) -> int:
 
 
 class Workers:
-    """Some processes that take tasks, (source, entry), from the end of a queue until it is empty.
+    """Some processes that take tasks from the end of a queue until it is empty.
 
-    `done(source, object code)` is called from their threads. What a worker fails at it puts into `left`.
+    `done(task, object code)` is called from their threads. What a worker fails at it puts into `left`.
     """
 
-    def __init__(
-        self, count: int, queue: deque[tuple[str, str]], done: Callable[[str, bytes], None]
-    ) -> None:
-        self.left: list[tuple[str, str]] = []
+    def __init__(self, count: int, queue: deque[Task], done: Callable[[Task, bytes], None]) -> None:
+        self.left: list[Task] = []
         self._queue, self._done = queue, done
-        self._threads = [threading.Thread(target=self._drive, name=f"dlc-compile-{i}") for i in range(count)]
-        for thread in self._threads:
-            thread.start()
+        self._at: dict[threading.Thread, Task] = {}  # what each has taken and not done
+        self._processes: dict[threading.Thread, subprocess.Popen[bytes]] = {}
+        self._threads: list[threading.Thread] = []
+        with suppress(RuntimeError):  # where no thread can start, this process does without
+            for i in range(count):
+                thread = threading.Thread(target=self._drive, name=f"dlc-compile-{i}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def join(self) -> None:
-        """Wait until they have done all they took."""
+        """Wait until they have done all they took; one that takes very long for it is given up."""
         for thread in self._threads:
-            thread.join()
+            thread.join(PATIENCE)
+            if thread.is_alive():
+                if process := self._processes.get(thread):
+                    process.kill()
+                thread.join(1)  # its pipe ends, unless a process that was forked meanwhile holds it
+        self.left += self._at.values()
 
     def _drive(self) -> None:
-        task: tuple[str, str] | None = None
+        me = threading.current_thread()
+        with suppress(Exception), _Worker() as worker:  # one may fail to start, or answer anything or nothing
+            self._processes[me] = worker.process
+            while (task := self._next()) is not None:
+                self._at[me] = task
+                self._done(task, worker.compile(*task))
+                del self._at[me]
+
+    def _next(self) -> Task | None:
         try:
-            with _Worker() as worker:
-                while True:
-                    try:
-                        task = self._queue.pop()
-                    except IndexError:
-                        return
-                    self._done(task[0], worker.compile(*task))
-                    task = None
-        except (OSError, EOFError):  # it could not start, or it ended before its time
-            if task is not None:
-                self.left.append(task)
+            return self._queue.pop()
+        except IndexError:
+            return None
 
 
 class _Worker:
@@ -73,7 +86,7 @@ class _Worker:
         call = f"from dlc.backends.cpu.workers import serve; serve({there}, {back})"
         paths = os.pathsep.join(path for path in sys.path if path)
         try:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", call],  # nothing is imported from the working folder
                 pass_fds=(there, back), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": paths},
@@ -89,10 +102,11 @@ class _Worker:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.process.kill()  # that its input ends it may not see: processes forked from this one hold the pipe too
         for pipe in (self._input, self._output):
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 pipe.close()
-        self._process.wait()
+        self.process.wait()
 
     def compile(self, source: str, entry: str) -> bytes:
         """The object code of a source. Raises `OSError` or `EOFError` where the process fails."""
@@ -124,6 +138,8 @@ def _send(pipe: BinaryIO, message: bytes) -> None:
 def _receive(pipe: BinaryIO) -> bytes:
     """One message. Raises `EOFError` where the pipe ends first."""
     size = int.from_bytes(_exactly(pipe, 8), "little")
+    if size > LARGEST:
+        raise EOFError("that is no message")
     return _exactly(pipe, size)
 
 
