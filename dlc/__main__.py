@@ -159,7 +159,8 @@ def cache(options: argparse.Namespace) -> int:
     print(f"{'folder':<10} {store.folder}")
     if options.action == "clear":
         removed = store.clear()
-        print(f"{'removed':<10} {len(removed)} kernels, {_megabytes(sum(e.size for e in removed))}")
+        size = _megabytes(sum(e.size for e in removed))
+        print(f"{'removed':<10} {len(removed)} kernel{'s' * (len(removed) != 1)}, {size}")
         return OK
     entries = store.entries()
     print(f"{'kernels':<10} {len(entries)}")

@@ -21,6 +21,7 @@ from dlc.ir import Graph, Node, TensorType
 from dlc.ops.bounds import check_bound_shapes
 from dlc.ops.leaves import SEED, STEP, TRAINING, scalar
 from dlc.ops.tensor import Tensor, state_node, wrap
+from dlc.printer import node_names
 from dlc.provenance import here
 from dlc.state import State
 
@@ -90,7 +91,8 @@ class Program(Pictured):
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        inputs = ", ".join(f"{n.leaf.name if n.leaf else '?'}: {n.type}" for n in self.graph.inputs)
+        names = node_names(self.graph)
+        inputs = ", ".join(f"{names[n]}: {n.type}" for n in self.graph.inputs)
         return f"<Program on {self.backend}: ({inputs}) -> {', '.join(str(n.type) for n in self.graph.outputs)}>"
 
     @property

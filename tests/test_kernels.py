@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import dlc
-from dlc.backends.cpu.compile import assembly
+from dlc.backends.cpu.compile import _lowered, assembly, object_code
 from dlc.backends.cpu.host import cpu_target, host
 from dlc.backends.emission import reason_against
 from dlc.ir import Graph, Node, make_node
@@ -510,3 +510,13 @@ def test_a_kept_row_is_not_taken_for_a_column() -> None:
     (found,), _ = run(node, [value])
     wide = np.exp(value.astype("float64"))
     close(found, (wide / wide.sum(1, keepdims=True) + wide.T + wide[::-1]).astype("float32"))
+
+
+def test_functions_without_vector_forms_compile_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    x = dlc.input("x", ("R", "W"), "float64")
+    outputs = [dlc.sum(f(x), axis=1) for f in (dlc.exp, dlc.log1p, dlc.tanh, dlc.sigmoid)] + [dlc.softmax(x)]
+    graph = dlc.compile(dlc.graph([x], outputs)).plan
+    assert graph is not None
+    for source in {part.source for kernel in graph.kernels for part in kernel.code.parts}:
+        object_code(_lowered(source, "silent"))
+    assert capfd.readouterr().err == ""  # LLVM says there what it could not vectorise though it was told to

@@ -7,6 +7,7 @@ llvmlite alone.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 from collections import deque
@@ -20,6 +21,8 @@ from dlc.backends.cpu.cache import ObjectCache, source_key
 from dlc.backends.cpu.host import host
 from dlc.backends.cpu.threads import available_cores
 from dlc.backends.cpu.workers import Task, Workers, workers_for
+
+MICRO_KERNEL = "micro_kernel_"  # how the names of functions begin that are register tiles
 
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
@@ -144,7 +147,13 @@ def _load(image: bytes, entry: str) -> int:
 def _lowered(source: str, entry: str) -> str:
     from dlc.backends.cpu.lower import lowered
 
-    return lowered(source, entry)
+    collecting = gc.isenabled()
+    gc.disable()  # Numba makes many objects, and hardly any cycles: a tenth of its time would go into looking for them
+    try:
+        return lowered(source, entry)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def object_code(module: str) -> bytes:
@@ -167,7 +176,8 @@ def _optimised(text: str, machine: Any) -> Any:
     module = binding.parse_assembly(text)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
-    options = binding.create_pipeline_tuning_options(speed_level=3)
+    # What level 3 adds, loops of register tiles gain nothing from: they are made of vectors already.
+    options = binding.create_pipeline_tuning_options(speed_level=2 if MICRO_KERNEL in text else 3)
     options.loop_vectorization = options.loop_interleaving = options.loop_unrolling = True
     options.slp_vectorization = False
     builder = binding.create_pass_builder(machine, options)

@@ -14,6 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from dlc.backends.cpu.compile import MICRO_KERNEL
 from dlc.backends.cpu.prelude import I8, I64, Buffer, DistinctNode, define
 
 BODY = 48  # multiply-adds in the body of the loop, where all strides are known
@@ -112,7 +113,7 @@ class Tile:
         """The function's name in its module."""
         known = "_".join("n" if s is None else f"m{-s}" if s < 0 else str(s) for s in self.strides)
         how = ("runs" if self.runs else "") + ("fresh" if self.fresh else "")
-        return f"tile_{self.element}_{self.rows}_{self.vectors}_{self.lanes}_{how}_{known}"
+        return f"{MICRO_KERNEL}{self.element}_{self.rows}_{self.vectors}_{self.lanes}_{how}_{known}"
 
 
 def micro_kernel(module: Any, tile: Tile) -> Any:
