@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_budgets import greedy_models
 from hostile_models import external_model, external_models, hand_made_models, sound_models
 from mutations import (
     damaged,
@@ -257,6 +258,12 @@ def test_models_that_are_damaged_here_are_sound_before(loader: Loader, tmp_path:
 def test_hand_made_models_are_read_or_refused(loader: Loader, tmp_path: Path) -> None:
     outcomes = check(loader, "onnx", hand_made_models(), tmp_path)
     assert set(outcomes) <= {"accepted", *REFUSED}
+
+
+def test_models_that_ask_for_much_are_read_or_refused(loader: Loader, tmp_path: Path) -> None:
+    outcomes = check(loader, "onnx", greedy_models(), tmp_path)
+    assert set(outcomes) <= {"accepted", *REFUSED}
+    assert sum(outcomes[e] for e in REFUSED) > 30
 
 
 def test_weights_in_other_files_come_from_the_folder_of_the_model_alone(loader: Loader, tmp_path: Path) -> None:

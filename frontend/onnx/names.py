@@ -16,6 +16,7 @@ from dlc.frontend.onnx.reading import check_text
 MAX_DEPTH = 16  # of bodies within bodies, and functions within functions
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./: -]{0,127}")
 _DIM = re.compile(r"[A-Za-z0-9_+*/%() -]{1,200}")
+MAX_TERMS = 1000  # of a dim that is a product of sums
 
 
 class Names:
@@ -92,7 +93,7 @@ class Dims:
         check_text(place, name)
         if name not in self.known:
             try:
-                self.known[name] = dim(name) if _DIM.fullmatch(name) else self._new_dim()
+                self.known[name] = dim(name) if _is_short(name) else self._new_dim()
             except DimError:
                 self.known[name] = self._new_dim()
         return self.known[name]
@@ -103,3 +104,10 @@ class Dims:
             number += 1
         self.known.setdefault(name, symbol(name))
         return symbol(name)
+
+
+def _is_short(text: str) -> bool:
+    """Whether a dim's text is an expression of few terms. A product of n sums has most if they are alike."""
+    signs, sums = text.count("+") + text.count("-"), text.count("(")
+    terms = (signs / sums + 1) ** min(sums, 100) if sums else 1
+    return _DIM.fullmatch(text) is not None and "**" not in text and terms <= MAX_TERMS

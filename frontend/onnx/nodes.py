@@ -25,7 +25,9 @@ from dlc.state import State
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.preview.training")  # no two have operators of the same name
 MAX_NODES = 40_000  # with those of bodies and functions at every call, and all that they become
+SWEEP = 4000  # nodes that a Gradient counts as: it goes through all that it depends on
 MAX_OPERANDS = 4096  # of a node, and inputs and outputs of a model
+MAX_ITEMS = 2**16  # of a list that is an attribute: sixteen count as a node
 MAX_FOLDED = 4096  # elements: shapes are short
 _NOTHING = Value()
 
@@ -76,7 +78,7 @@ class Nodes:
         """Import nodes, each after those that it reads: a cycle shows as a name that is not defined yet."""
         for i, record in enumerate(records):
             check_text(f"{kind}[{i}]", record.op_type, record.domain)
-            self.count += 10 if record.op_type in HEAVY else 1
+            self.count += SWEEP if record.op_type == "Gradient" else 10 if record.op_type in HEAVY else 1
             if self.count + living_nodes() - self.before > MAX_NODES:
                 raise FileFormatError(f"{kind}[{i}]: more than {MAX_NODES} nodes, with those of bodies and functions")
             self.node(record, f"{kind}[{i}] {shown(record.op_type, 80)}")
@@ -159,6 +161,10 @@ class Nodes:
         return found
 
     def attribute(self, a: Any, place: str) -> Any:
+        items = len(a.ints) + len(a.floats) + len(a.strings)
+        self.count += items // 16
+        if items > MAX_ITEMS:
+            raise FileFormatError(f"{place}: a list of {items} items; the limit is {MAX_ITEMS}")
         match a.type:
             case 1:
                 return float(a.f)
