@@ -13,7 +13,6 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.ir.values import MDValue
 from numba.core import cgutils, imputils, types
-from numba.core.imputils import RefType, iternext_impl
 from numba.core.typing import templates
 from numba.core.typing.templates import AbstractTemplate, signature
 from numba.extending import models, register_model
@@ -224,9 +223,7 @@ class RangeIteratorModel(models.StructModel):
 def _define_range(text: str, mark: str | None) -> None:
     def span(typingctx: Any, start: Any, stop: Any, step: Any) -> Any:
         def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
-            made = cgutils.create_struct_proxy(sig.return_type)(context, b)
-            made.start, made.stop, made.step = values
-            return made._getvalue()
+            return cgutils.pack_struct(b, values)
 
         return Range(mark)(types.int64, types.int64, types.int64), emit
 
@@ -244,9 +241,7 @@ def _lanes(typingctx: Any, count: Any, width: Any) -> Any:
     total, wide = count.literal_value, width.literal_value
 
     def emit(context: Any, b: Any, sig: Any, values: Any) -> Any:
-        made = cgutils.create_struct_proxy(sig.return_type)(context, b)
-        made.start, made.stop, made.step = (ir.Constant(I64, v) for v in (0, total, 1))
-        return made._getvalue()
+        return cgutils.pack_struct(b, [ir.Constant(I64, v) for v in (0, total, 1)])
 
     return Range(f"{INDEPENDENT}.{wide}.{total // wide}")(count, width), emit
 
@@ -256,23 +251,22 @@ define("lanes", _lanes, literals=True)
 
 @LOWERING.lower("getiter", Range)
 def _iterator(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    bounds = cgutils.create_struct_proxy(sig.args[0])(context, b, args[0])
-    made = cgutils.create_struct_proxy(sig.return_type)(context, b)
-    made.next = cgutils.alloca_once_value(b, bounds.start)
-    made.stop, made.step = bounds.stop, bounds.step
-    return made._getvalue()
+    start, stop, step = (b.extract_value(args[0], i) for i in range(3))
+    with b.goto_entry_block():
+        place = b.alloca(I64)
+    b.store(start, place)
+    return cgutils.pack_struct(b, [place, stop, step])
 
 
 @LOWERING.lower("iternext", RangeIterator)
-@iternext_impl(RefType.UNTRACKED)
-def _advance(context: Any, b: Any, sig: Any, args: Any, result: Any) -> None:
+def _advance(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    """The pair of the next value and whether there is one."""
     if sig.args[0].mark:
         b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), []), sig.args[0].mark), [])
-    iterator = cgutils.create_struct_proxy(sig.args[0])(context, b, args[0])
-    value = b.load(iterator.next)
-    result.set_valid(b.icmp_signed("<", value, iterator.stop))
-    result.yield_(value)
-    b.store(b.add(value, iterator.step, flags=("nsw",)), iterator.next)
+    place, stop, step = (b.extract_value(args[0], i) for i in range(3))
+    value = b.load(place)
+    b.store(b.add(value, step, flags=("nsw",)), place)
+    return cgutils.pack_struct(b, [value, b.icmp_signed("<", value, stop)])
 
 
 class DistinctNode(MDValue):
