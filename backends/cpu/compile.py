@@ -17,12 +17,11 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from dlc.backends.cpu import MICRO_KERNEL
 from dlc.backends.cpu.cache import ObjectCache, source_key
 from dlc.backends.cpu.host import host
 from dlc.backends.cpu.threads import available_cores
 from dlc.backends.cpu.workers import Task, Workers, workers_for
-
-MICRO_KERNEL = "micro_kernel_"  # how the names of functions begin that are register tiles
 
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}

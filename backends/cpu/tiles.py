@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from dlc.backends.cpu.compile import MICRO_KERNEL
+from dlc.backends.cpu import MICRO_KERNEL
 from dlc.backends.cpu.prelude import I8, I64, Buffer, DistinctNode, define
 
 BODY = 48  # multiply-adds in the body of the loop, where all strides are known

@@ -12,7 +12,18 @@ import numpy as np
 from dlc.backends import table
 from dlc.backends.cpu.compile import compile_kernels
 from dlc.backends.cpu.executable import CpuExecutable
-from dlc.backends.plan import ARENA, CopyStep, LoopStep, NextStep, Place, Plan
+from dlc.backends.plan import (
+    ARENA,
+    AgainStep,
+    BranchStep,
+    CopyStep,
+    FinishStep,
+    LoopStep,
+    NextStep,
+    Place,
+    Plan,
+    WhileStep,
+)
 
 GARBAGE = 1 << 21  # bytes of 0xFF, which are NaN in every floating-point dtype: more than any buffer here has
 
@@ -29,12 +40,15 @@ def poisoned(plan: Plan) -> Plan:
         moved[position] = len(steps)
         dead = [CopyStep(garbage, Place(ARENA, n), plan.buffers[n].nbytes) for n in ending.get(position, ())]
         steps += [step, *dead]  # after a loop's end its buffers die once, after its last iteration
+    moved[len(plan.steps)] = len(steps)
     for at, step in enumerate(steps):
         match step:
-            case LoopStep():
+            case LoopStep() | WhileStep():
                 steps[at] = replace(step, end=moved[step.end])
-            case NextStep():
-                steps[at] = NextStep(moved[step.loop])
+            case NextStep() | AgainStep() | FinishStep():
+                steps[at] = replace(step, loop=moved[step.loop])
+            case BranchStep():
+                steps[at] = replace(step, target=moved[step.target])
     array = np.full(GARBAGE, 0xFF, np.uint8)
     return replace(plan, steps=tuple(steps), constants=(*plan.constants, (plan.bases, array)), bases=plan.bases + 1)
 
