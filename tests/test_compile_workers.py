@@ -126,7 +126,8 @@ def replaced_by(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
 def test_what_a_worker_answers_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, call: str) -> None:
     monkeypatch.setenv("DLC_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "workers_for", lambda sources, cores: 1)
-    monkeypatch.setattr(workers, "PATIENCE", 1.0)
+    joined = Workers.join
+    monkeypatch.setattr(Workers, "join", lambda group: joined(group, 1.0))
     replaced_by(monkeypatch, call)
     number = 5.0 + len(call) / 8
     x = dlc.input("x", (3,))
@@ -169,3 +170,20 @@ def test_an_entry_that_cannot_be_loaded_is_compiled_again(monkeypatch: pytest.Mo
         compiling.compile_kernels([source])
     image = compiling.ObjectCache().read(key)
     assert (image is not None and image.startswith(b"\x7fELF")) or not os.path.exists("/proc")
+
+
+@pytest.mark.parametrize("which", ["second pipe", "process"])
+def test_a_worker_that_cannot_start_leaves_no_pipe_open(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    made = os.pipe
+    pipes = iter([made, made if which == "process" else None])
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise OSError("no more")
+
+    monkeypatch.setattr(workers.os, "pipe", lambda: (next(pipes, None) or refused)())
+    monkeypatch.setattr(workers.subprocess, "Popen", refused)
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    group = Workers(1, deque(tasks(1)), lambda task, image: None)
+    group.join()
+    after = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    assert after == before and not any(thread.is_alive() for thread in group._threads)

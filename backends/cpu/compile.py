@@ -79,9 +79,11 @@ def _images(tasks: Sequence[Task]) -> dict[Task, bytes]:
                 with suppress(IndexError):  # a worker may have taken the last one
                     task = queue.popleft()
                     under_way.append((task, _submitted(llvm, _lowered(*task))))
-        finally:
+        except BaseException:
             queue.clear()
-            workers.join()
+            workers.join(patience=0.0)
+            raise
+        workers.join()
         under_way += [(task, _submitted(llvm, _lowered(*task))) for task in workers.left]
     return images | {task: result.result() for task, result in under_way}
 

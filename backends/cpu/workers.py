@@ -13,9 +13,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import BinaryIO
 
 SHARE = 12_000  # characters of source that are worth a process, which takes about a second to start
@@ -51,10 +52,11 @@ class Workers:
                 thread.start()
                 self._threads.append(thread)
 
-    def join(self) -> None:
-        """Wait until they have done all they took; one that takes very long for it is given up."""
+    def join(self, patience: float = PATIENCE) -> None:
+        """Wait until they have done all they took; those that are not done after so many seconds are given up."""
+        until = time.monotonic() + patience
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
                 if process := self._processes.get(thread):
                     process.kill()
@@ -81,24 +83,21 @@ class _Worker:
     """One process, and the pipes to and from it."""
 
     def __enter__(self) -> _Worker:
-        there, self._to = os.pipe()
-        self._from, back = os.pipe()
-        call = f"from dlc.backends.cpu.workers import serve; serve({there}, {back})"
         paths = os.pathsep.join(path for path in sys.path if path)
-        try:
+        with ExitStack() as theirs, ExitStack() as ours:
+            there, to = os.pipe()
+            theirs.callback(os.close, there)
+            self._input = ours.enter_context(os.fdopen(to, "wb"))
+            from_, back = os.pipe()
+            theirs.callback(os.close, back)
+            self._output = ours.enter_context(os.fdopen(from_, "rb"))
+            call = f"from dlc.backends.cpu.workers import serve; serve({there}, {back})"
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", call],  # nothing is imported from the working folder
                 pass_fds=(there, back), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": paths},
             )  # fmt: skip
-        except OSError:
-            os.close(self._to)
-            os.close(self._from)
-            raise
-        finally:
-            os.close(there)
-            os.close(back)
-        self._input, self._output = os.fdopen(self._to, "wb"), os.fdopen(self._from, "rb")
+            ours.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
