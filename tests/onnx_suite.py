@@ -1,6 +1,6 @@
 """ONNX's own backend tests as graphs, many of which make one program: each alone would take a second to compile.
 
-`python -m tests.onnx_suite` runs all of them on the cpu backend and prints the report that docs/onnx-support.md holds.
+`python tests/onnx_campaign.py` runs all of them on the cpu backend and writes docs/onnx-support.md.
 """
 
 from __future__ import annotations
