@@ -10,10 +10,10 @@ from typing import Any
 
 from dlc.dims import product
 from dlc.errors import GradientError, ShapeError
-from dlc.ir import Node, TensorType, make_node
+from dlc.ir import Node, TensorType
 from dlc.ops import equal, iota, reshape, scan, zeros
 from dlc.ops.elementwise import astype
-from dlc.ops.leaves import INPUT, InputLeaf
+from dlc.ops.leaves import placeholder
 from dlc.ops.scan import replaced
 from dlc.ops.tensor import Tensor, wrap
 from dlc.passes.autodiff import gradients
@@ -140,4 +140,4 @@ def _tangents(inputs: Sequence[Tensor], given: Sequence[Any]) -> list[Tensor]:
 def _placeholder(name: str, t: Any) -> Tensor:
     if not isinstance(t, TensorType):
         raise GradientError(f"a derivative is of tensors, not of {t}", where=here())
-    return Tensor(make_node(INPUT, (), {"leaf": InputLeaf(name, t)}))
+    return placeholder(name, t)

@@ -15,13 +15,13 @@ from typing import Any
 from dlc.dims import DimLike
 from dlc.dtypes import FLOATING
 from dlc.errors import DlcError, GradientError, GraphError, ShapeError
-from dlc.ir import Graph, Node, TensorType, TupleType, Type, make_node, topological
+from dlc.ir import Graph, Node, TupleType, Type, topological
 from dlc.ops.definition import Array, Emitter, Kind, Op, Sample, arrays, build, define, register
 from dlc.ops.fill import zeros
 from dlc.ops.interpret import BoundGraph
-from dlc.ops.leaves import INPUT, AmbientLeaf, InputLeaf, item
+from dlc.ops.leaves import AmbientLeaf, item, placeholder
 from dlc.ops.scan import replaced, stays_inside, subgraph
-from dlc.ops.scan_gradient import gradients_of
+from dlc.ops.scan_gradient import cotangents_through
 from dlc.ops.tensor import Tensor, collect_origins, handles_below, wrap
 from dlc.provenance import here
 
@@ -85,19 +85,12 @@ def _call_vjp(
         return _by_rule(g, y, operands, body, backward)
     first = next(c for c in g if c is not None)
     held = [after(x, first) if i < explicit else x for i, x in enumerate(operands)]
-    inner = [placeholder(f"operand{i}", x.node.type) for i, x in enumerate(operands)]  # one tensor may be two operands
-    results = replaced(body.outputs, dict(zip(body.inputs, (t.node for t in inner), strict=True)))
-    seeds = [None if c is None else placeholder(f"cotangent{i}", c.node.type) for i, c in enumerate(g)]
-    pairs = [(Tensor(results[n]), c) for n, c in zip(body.outputs, seeds, strict=True) if c is not None]
-    floating = [i for i, t in enumerate(inner) if t.dtype in FLOATING]
-    found = gradients_of([t for t, _ in pairs], [inner[i] for i in floating], [c for _, c in pairs])
-    given = zip([*inner, *seeds], [*held, *g], strict=True)
-    values = {p.node: t.node for p, t in given if p is not None and t is not None}
-    new = replaced([t.node for t in found], values)
-    result: list[Tensor | None] = [None] * len(operands)
-    for i, c in zip(floating, found, strict=True):
-        result[i] = Tensor(new[c.node])
-    return result
+
+    def results(*inner: Tensor) -> list[Tensor]:
+        new = replaced(body.outputs, dict(zip(body.inputs, (t.node for t in inner), strict=True)))
+        return [Tensor(new[n]) for n in body.outputs]
+
+    return cotangents_through(results, held, g)
 
 
 def _by_rule(
@@ -128,11 +121,6 @@ def _call_samples() -> Iterable[Sample]:
 
 
 # ---------------------------------------------------------------- tracing
-
-
-def placeholder(name: str, t: TensorType) -> Tensor:
-    """A leaf that stands for a value which a body is given."""
-    return Tensor(make_node(INPUT, (), {"leaf": InputLeaf(name, t)}))
 
 
 def flat_results(value: Any, name: str) -> list[Tensor]:

@@ -16,11 +16,11 @@ from dlc.dims import DimLike
 from dlc.dtypes import FLOATING
 from dlc.errors import GraphError, ShapeError
 from dlc.ir import Graph, Node, TensorType, TupleType, Type, new_nodes, topological
-from dlc.ops.call import flat_results, formed, function_name, placeholder, refuse_updates
+from dlc.ops.call import flat_results, formed, function_name, refuse_updates
 from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, located, register
 from dlc.ops.elementwise import convert
 from dlc.ops.interpret import BoundGraph
-from dlc.ops.leaves import item, scalar
+from dlc.ops.leaves import item, placeholder, scalar
 from dlc.ops.scan import stays_inside, subgraph
 from dlc.ops.scan_gradient import gradients_of
 from dlc.ops.tensor import Tensor, collect_origins, handles_below, wrap

@@ -10,7 +10,7 @@ import numpy as np
 from dlc.dims import Dim, shape_of
 from dlc.dtypes import INTEGER, dtype_name
 from dlc.errors import AttributeValueError, DTypeError
-from dlc.ir import Leaf, Literal, TensorType, TupleType
+from dlc.ir import Leaf, Literal, TensorType, TupleType, make_node
 from dlc.ops.definition import Kind, Op, build, located, register
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
@@ -72,6 +72,11 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     if not isinstance(name, str) or not name:
         raise DTypeError(f"an input's name is a non-empty string, not {name!r}", where=here())
     return build(INPUT, (), {"leaf": InputLeaf(name, TensorType(dtype_name(dtype), shape_of(shape)))})
+
+
+def placeholder(name: str, t: TensorType) -> Tensor:
+    """An input that stands for a value which a body is given, until the value takes its place."""
+    return Tensor(make_node(INPUT, (), {"leaf": InputLeaf(name, t)}))
 
 
 @located

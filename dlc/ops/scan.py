@@ -16,10 +16,10 @@ import numpy as np
 from dlc.dims import DimLike, dim, evaluate
 from dlc.dtypes import numpy_dtype
 from dlc.errors import GraphError, ShapeError
-from dlc.ir import Graph, Node, TensorType, TupleType, Type, make_node, same_op, topological
+from dlc.ir import Graph, Node, TensorType, TupleType, Type, same_op, topological
 from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, register
 from dlc.ops.interpret import BoundGraph
-from dlc.ops.leaves import INPUT, InputLeaf, item
+from dlc.ops.leaves import item, placeholder
 from dlc.ops.tensor import Tensor, collect_origins, handles_below, wrap
 from dlc.provenance import Origin, here
 
@@ -113,8 +113,8 @@ def scan(
     """
     carry_in, slices_in = _tensors(init, "init"), _tensors(xs, "xs")
     steps = _common_length(slices_in, length)
-    carry = [_placeholder(f"carry{i}", t.type) for i, t in enumerate(carry_in)]
-    sliced = [_placeholder(f"slice{i}", TensorType(t.dtype, t.shape[1:])) for i, t in enumerate(slices_in)]
+    carry = [placeholder(f"carry{i}", t.type) for i, t in enumerate(carry_in)]
+    sliced = [placeholder(f"slice{i}", TensorType(t.dtype, t.shape[1:])) for i, t in enumerate(slices_in)]
     result = body(_like(init, carry), _like(xs, sliced))
     if not isinstance(result, tuple) or len(result) != 2:
         raise GraphError(f"the body of a scan returns a pair (carry, y), not {type(result).__name__}", where=here())
@@ -180,10 +180,6 @@ def _common_length(xs: Sequence[Tensor], length: int | str | DimLike | None) -> 
     return lengths[0]
 
 
-def _placeholder(name: str, t: TensorType) -> Tensor:
-    return Tensor(make_node(INPUT, (), {"leaf": InputLeaf(name, t)}))
-
-
 # ---------------------------------------------------------------- from traced tensors to a node
 
 
@@ -208,7 +204,7 @@ def loop(
     captured = _captures(inner, roots)
     _check_updates(outputs, inner)
     handles = {t.node: t for t in handles_below(outputs)}
-    outer = [_placeholder(f"capture{i}", n.type).node for i, n in enumerate(captured)]
+    outer = [placeholder(f"capture{i}", n.type).node for i, n in enumerate(captured)]
     body = subgraph([*inputs, *outer], roots, dict(zip(captured, outer, strict=True)), collect_origins(outputs))
     operands = [*init, *xs, *(handles.get(n, Tensor(n)) for n in captured)]
     how = {"body": body, "carries": len(carry), "slices": len(sliced), "length": length, "reverse": reverse}

@@ -13,12 +13,12 @@ from typing import Any
 
 from dlc.dims import DimLike
 from dlc.dtypes import FLOATING
-from dlc.ir import Graph, Node, TensorType, make_node, topological
+from dlc.ir import Graph, Node, topological
 from dlc.ops.arithmetic import add
 from dlc.ops.contract import matmul
 from dlc.ops.definition import Kind, build
 from dlc.ops.fill import zeros
-from dlc.ops.leaves import INPUT, InputLeaf, item
+from dlc.ops.leaves import item, placeholder
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.scan import SCAN, depending_on, loop, replaced
 from dlc.ops.tensor import Tensor
@@ -36,6 +36,27 @@ def use_gradients(gradients: Gradients) -> None:
 def gradients_of(*args: Any) -> list[Tensor]:
     """The gradients of outputs by inputs under cotangents, for VJPs that differentiate a body."""
     return _gradients[0](*args)
+
+
+def cotangents_through(
+    function: Callable[..., Sequence[Tensor]], operands: Sequence[Tensor], cotangents: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The operands' cotangents, from those that there are of a function's results; None for operands of no floats.
+
+    The function is differentiated on placeholders, since one tensor may be two of its operands.
+    """
+    inner = [placeholder(f"operand{i}", t.node.type) for i, t in enumerate(operands)]
+    seeds = [None if c is None else placeholder(f"cotangent{i}", c.node.type) for i, c in enumerate(cotangents)]
+    pairs = [(t, c) for t, c in zip(function(*inner), seeds, strict=True) if c is not None]
+    floating = [i for i, t in enumerate(inner) if t.dtype in FLOATING]
+    found = gradients_of([t for t, _ in pairs], [inner[i] for i in floating], [c for _, c in pairs])
+    given = zip([*inner, *seeds], [*operands, *cotangents], strict=True)
+    values = {p.node: t.node for p, t in given if p is not None and t is not None}
+    new = replaced([t.node for t in found], values)
+    result: list[Tensor | None] = [None] * len(operands)
+    for i, c in zip(floating, found, strict=True):
+        result[i] = Tensor(new[c.node])
+    return result
 
 
 def backward_scan(
@@ -80,7 +101,7 @@ class _Backward:
         self.seeds: dict[int, Tensor] = {}  # by output of the body
         for i, n in enumerate(body.outputs):
             if n.dtype in FLOATING and (i < self.carries or g[i] is not None):
-                self.seeds[i] = _placeholder(f"cotangent{i}", n.type)
+                self.seeds[i] = placeholder(f"cotangent{i}", n.type)
 
     def cotangents(self) -> list[Tensor | None]:
         """Differentiate one step, find what must be stacked, build both scans, and gather what left the loop."""
@@ -180,12 +201,12 @@ class _Backward:
     ) -> Any:
         """The items of the backward scan, in the order of `roots`."""
         values = {n: t.node for n, t in zip(self.body.inputs, self.operands, strict=True) if n not in self.forward}
-        slices = {n: _placeholder(f"saved{k}", n.type) for k, n in enumerate(stacks)}
+        slices = {n: placeholder(f"saved{k}", n.type) for k, n in enumerate(stacks)}
         values |= {n: t.node for n, t in slices.items()}
         new = replaced(roots, values)
         stacked = [i for i in self.seeds if i >= self.carries]
 
-        totals = [_placeholder(f"total{k}", self.body.inputs[i].type) for k, i in enumerate(summed)]
+        totals = [placeholder(f"total{k}", self.body.inputs[i].type) for k, i in enumerate(summed)]
         after = [new[n] for n in roots]
         for k, total in enumerate(totals):
             at = len(carried) + k
@@ -208,10 +229,6 @@ class _Backward:
         """The cotangent that arrives at the last carry."""
         g, n = self.g[i], self.body.outputs[i]
         return zeros(n.shape, n.dtype) if g is None else g
-
-
-def _placeholder(name: str, t: TensorType) -> Tensor:
-    return Tensor(make_node(INPUT, (), {"leaf": InputLeaf(name, t)}))
 
 
 def _total(nodes: Sequence[Node]) -> Node:

@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dlc.dims import Dim, DimLike, dim
-from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, GradientError, GraphError, ShapeError
 from dlc.ir import Graph, TensorType, TupleType, Type
-from dlc.ops.call import flat_results, formed, function_name, placeholder, refuse_updates
+from dlc.ops.call import flat_results, formed, function_name, refuse_updates
 from dlc.ops.cond import body_of, cond, one_bool, outside_of
 from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, located, register
 from dlc.ops.interpret import BoundGraph
-from dlc.ops.leaves import item
+from dlc.ops.leaves import item, placeholder
 from dlc.ops.scan import depending_on, replaced, scan
-from dlc.ops.scan_gradient import gradients_of
+from dlc.ops.scan_gradient import cotangents_through
 from dlc.ops.tensor import Tensor, handles_below, wrap
 from dlc.provenance import here
 
@@ -80,26 +79,18 @@ def _while_vjp(
             "give it max_steps=, or use dlc.scan",
             where=here(),
         )
-    inner = [placeholder(f"operand{i}", t.node.type) for i, t in enumerate(operands)]
-    captured = inner[carries:]
 
-    def step(carry: tuple[Tensor, ...], _: Any) -> Any:
-        goes_on = _inlined(condition, [*carry, *captured])[0]
-        new = cond(goes_on, lambda *c: tuple(_inlined(body, [*c, *captured])), lambda *c: c, *carry)
-        return new, ()
+    def as_scan(*inner: Tensor) -> Sequence[Tensor]:
+        captured = inner[carries:]
 
-    last, _ = scan(step, tuple(inner[:carries]), length=max_steps)
-    seeds = [None if c is None else placeholder(f"cotangent{i}", c.node.type) for i, c in enumerate(g)]
-    pairs = [(t, c) for t, c in zip(last, seeds, strict=True) if c is not None]
-    floating = [i for i, t in enumerate(inner) if t.dtype in FLOATING]
-    found = gradients_of([t for t, _ in pairs], [inner[i] for i in floating], [c for _, c in pairs])
-    given = zip([*inner, *seeds], [*operands, *g], strict=True)
-    values = {p.node: t.node for p, t in given if p is not None and t is not None}
-    new = replaced([t.node for t in found], values)
-    result: list[Tensor | None] = [None] * len(operands)
-    for i, c in zip(floating, found, strict=True):
-        result[i] = Tensor(new[c.node])
-    return result
+        def step(carry: tuple[Tensor, ...], _: Any) -> Any:
+            goes_on = _inlined(condition, [*carry, *captured])[0]
+            new = cond(goes_on, lambda *c: tuple(_inlined(body, [*c, *captured])), lambda *c: c, *carry)
+            return new, ()
+
+        return scan(step, inner[:carries], length=max_steps)[0]
+
+    return cotangents_through(as_scan, operands, g)
 
 
 def _inlined(graph: Graph, operands: Sequence[Tensor]) -> list[Tensor]:
