@@ -45,6 +45,15 @@ while at < stop:
     at = until
 '''
 
+# What a carry's step wrote becomes its current value, and the other place is written next.
+TURNED = f'''
+result = bases[a[s + 4]] + a[s + 5]
+spare = bases[a[s + 6]] + a[s + 7]
+bases[a[s]] = bases[a[s + 1]]
+bases[a[s + 1]] = spare if bases[a[s]] == result else result
+s += {CARRY_FIELDS}
+'''
+
 
 def indented(text: str, depth: int) -> str:
     """Lines at a depth of nesting."""
@@ -147,11 +156,7 @@ SOURCE = f'''def kernel(bases, args, begin, end):
                     bases[a[s]] = bases[a[s]] + a[s + 3]
                     s += {SLICE_FIELDS}
                 for i in range(a[k + 5]):
-                    result = bases[a[s + 4]] + a[s + 5]
-                    spare = bases[a[s + 6]] + a[s + 7]
-                    bases[a[s]] = bases[a[s + 1]]
-                    bases[a[s + 1]] = spare if bases[a[s]] == result else result
-                    s += {CARRY_FIELDS}
+                    {indented(TURNED, 5)}
         elif what == {GO}:
             row = a[k]
         elif what == {BRANCH}:
@@ -170,11 +175,7 @@ SOURCE = f'''def kernel(bases, args, begin, end):
             bases[a[k]] = bases[a[k]] + 1
             s = k + {WHILE_FIELDS}
             for i in range(a[k + 4]):
-                result = bases[a[s + 4]] + a[s + 5]
-                spare = bases[a[s + 6]] + a[s + 7]
-                bases[a[s]] = bases[a[s + 1]]
-                bases[a[s + 1]] = spare if bases[a[s]] == result else result
-                s += {CARRY_FIELDS}
+                {indented(TURNED, 4)}
             if bases[a[k]] < a[k + 1] and status[0] == 0:
                 row = a[k + 2]
         else:
