@@ -7,7 +7,6 @@ llvmlite alone.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import threading
 from collections import deque
@@ -148,13 +147,7 @@ def _load(image: bytes, entry: str) -> int:
 def _lowered(source: str, entry: str) -> str:
     from dlc.backends.cpu.lower import lowered
 
-    collecting = gc.isenabled()
-    gc.disable()  # Numba makes many objects, and hardly any cycles: a tenth of its time would go into looking for them
-    try:
-        return lowered(source, entry)
-    finally:
-        if collecting:
-            gc.enable()
+    return lowered(source, entry)
 
 
 def object_code(module: str) -> bytes:

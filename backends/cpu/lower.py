@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import linecache
 from collections.abc import Iterator
 from functools import cache
@@ -24,6 +25,8 @@ def lowered(source: str, entry: str) -> str:
     scope = dict(NAMES)
     filename = f"<{entry}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    collecting = gc.isenabled()
+    gc.disable()  # Numba makes many objects, and hardly any cycles: a tenth of its time would go into looking for them
     try:
         exec(compile(source, filename, "exec"), scope)
         flags: Any = compiler.Flags()
@@ -37,6 +40,8 @@ def lowered(source: str, entry: str) -> str:
         )
     finally:
         del linecache.cache[filename]
+        if collecting:
+            gc.enable()
     function = module.get_global(inner)
     function.linkage = "internal"
     mark_independent_loops(function)

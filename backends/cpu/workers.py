@@ -8,7 +8,6 @@ compiles it itself.
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -119,7 +118,6 @@ def serve(input_: int, output: int) -> None:
     from dlc.backends.cpu.compile import object_code
     from dlc.backends.cpu.lower import lowered
 
-    gc.disable()  # hardly any cycles here, and many objects that live long
     with os.fdopen(input_, "rb") as sources, os.fdopen(output, "wb") as results:
         while True:
             try:
