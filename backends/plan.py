@@ -416,16 +416,16 @@ class _Planner:
     def _choice(self, node: Node, places: dict[Value, Place], targets: Mapping[Value, Place]) -> None:
         """A branch to the other body's steps; this body's steps, and one that goes past the others."""
         (condition, *operands), results = self._ends(node, places, targets)
-        marks = []
-        for name in ("then", "otherwise"):
-            body: Graph = node.attrs[name]
-            if name == "then":
-                marks.append(self._mark())
+
+        def lay_out(body: Graph) -> None:
             self._body(body, dict(zip(map(Value, body.inputs), operands, strict=True)), results)
-            if name == "then":
-                marks.append(self._mark())
-        self.steps[marks[0]] = BranchStep(condition, marks[1] + 1)
-        self.steps[marks[1]] = BranchStep(None, len(self.steps))
+
+        branch = self._mark()
+        lay_out(node.attrs["then"])
+        past = self._mark()
+        lay_out(node.attrs["otherwise"])
+        self.steps[branch] = BranchStep(condition, past + 1)
+        self.steps[past] = BranchStep(None, len(self.steps))
         for place in (*operands, *results):
             self._use(place, len(self.steps) - 1)
 
