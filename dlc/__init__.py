@@ -13,6 +13,7 @@ Write a network, get an explicit graph, transform it with passes, run it as nati
 import os as _os
 from importlib import import_module as _import_module
 from importlib.util import find_spec as _find_spec
+from types import ModuleType as _Module
 from typing import Any as _Any
 
 # frontend/, passes/ and backends/ stand at the top of the repository and are installed as subpackages of dlc. In a
@@ -62,13 +63,14 @@ def __getattr__(name: str) -> _Any:
         value = _import_module(f"dlc.{name}")
     else:
         ops = _import_module("dlc.ops")
-        if name.startswith("_") or not hasattr(ops, name):
+        value = getattr(ops, name, None)
+        if name.startswith("_") or value is None or isinstance(value, _Module):
             raise AttributeError(f"module 'dlc' has no attribute {name!r}")
-        value = getattr(ops, name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    public = (n for n in vars(_import_module("dlc.ops")) if not n.startswith("_"))
+    ops = vars(_import_module("dlc.ops"))
+    public = (n for n, value in ops.items() if not n.startswith("_") and not isinstance(value, _Module))
     return sorted({*globals(), *_SUBMODULES, *_HOME, *public})
