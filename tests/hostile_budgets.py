@@ -9,12 +9,13 @@ from typing import Any
 from hostile_models import FLOAT, INT64, ints, model
 from onnx import TensorProto, helper
 
+BOOL = TensorProto.BOOL
 TRAINING = "ai.onnx.preview.training"
 
 
 def greedy_models() -> Iterator[tuple[str, bytes]]:
     """(what it is, the file)."""
-    for part in (_lists(), _calls(), _dims(), _shapes(), _static_values(), _derivatives(), _forms()):
+    for part in (_lists(), _calls(), _loops(), _dims(), _shapes(), _static_values(), _derivatives(), _forms()):
         for name, found in part:
             yield name, found.SerializeToString()
 
@@ -102,6 +103,37 @@ def _calls() -> Iterator[tuple[str, Any]]:
             scan = helper.make_node("Scan", ["w", "x"], ["y"], body=inner, num_scan_inputs=1)
             start = helper.make_tensor("w", FLOAT, [3], [0.0] * 3)
             yield f"loops of three loops {i} deep", model([scan], initializer=[start])
+
+
+def _loops() -> Iterator[tuple[str, Any]]:
+    """Loops that are read step by step, as shapes within depend on the step."""
+    known = [ints("all", 1000, dims=[]), ints("axis", 0), ints("one", 1, dims=[]), ints("s", 2**22)]
+    known.append(helper.make_tensor("yes", TensorProto.BOOL, [], [True]))
+    nodes = [helper.make_node("Unsqueeze", ["n0", "axis"], ["v"]), helper.make_node("ConstantOfShape", ["v"], ["s0"])]
+    for depth in range(1, 5):  # as many steps as the loop around has done
+        last = depth - 1
+        nodes.append(helper.make_node("ReduceSum", [f"s{last}"], [f"r{last}"], keepdims=0))
+        nodes.append(helper.make_node("Identity", [f"go{last}"], [f"on{last}"]))
+        body = _body(nodes, {f"n{last}": INT64, f"go{last}": BOOL}, {f"on{last}": BOOL, f"r{last}": FLOAT})
+        steps = "all" if depth == 4 else f"m{depth}"
+        found = helper.make_node("Loop", [steps, "yes"], [f"s{depth}"], body=body)
+        nodes = [helper.make_node("Add", [f"n{depth}", "one"], [f"m{depth}"]), found]
+    yield "loops in loops step by step", model([found], outputs=["s4"], initializer=known)
+    large = [
+        helper.make_node("Cast", ["n"], ["f"], to=FLOAT), helper.make_node("Add", ["z", "f"], ["a"]),
+        helper.make_node("ReduceSum", ["a"], ["r"], keepdims=0), helper.make_node("GreaterOrEqual", ["r", "f"], ["on"]),
+        helper.make_node("Unsqueeze", ["n", "axis"], ["v"]), helper.make_node("ConstantOfShape", ["v"], ["d"]),
+    ]  # fmt: skip
+    body = _body(large, {"n": INT64, "go": BOOL, "c": FLOAT}, {"on": BOOL, "d": FLOAT})
+    zeros, loop = _node("ConstantOfShape", "s")[0], helper.make_node("Loop", ["all", "yes", "x"], ["w"], body=body)
+    zeros.output[0] = "z"
+    yield "a condition that takes long to compute", model([zeros, loop], outputs=["w"], initializer=known)
+
+
+def _body(nodes: list[Any], inputs: dict[str, int], outputs: dict[str, int]) -> Any:
+    names = ([helper.make_tensor_value_info(n, t, [] if t != FLOAT else None) for n, t in v.items()]
+             for v in (inputs, outputs))  # fmt: skip
+    return helper.make_graph(nodes, "b", *names)
 
 
 def _dims() -> Iterator[tuple[str, Any]]:

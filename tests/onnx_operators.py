@@ -26,9 +26,10 @@ GROUPS = {
     "quantised": importers.QUANTISED,
     "control": importers.CONTROL,
     "training": importers.OPTIMISERS,
+    "draws": importers.DRAWS,
 }
-# Functions whose bodies the standard makes for each node: these take random draws, and sequences.
-UNREAD = {"Bernoulli", "SequenceMap"}
+# Functions whose bodies the standard makes for each node: this one takes sequences.
+UNREAD = {"SequenceMap"}
 
 
 def version() -> str:

@@ -17,6 +17,7 @@ from dlc.ops.definition import Array
 from dlc.ops.interpret import interpret
 from dlc.ops.tensor import Tensor
 
+NODE = 300  # elements that computing a node counts as, however few it has
 MAX_EVALUATED = 2**24  # elements that may be computed to learn the value of an operand that decides shapes
 
 
@@ -55,9 +56,15 @@ class Body:
     record: Any
     place: str
 
-    def __call__(self, *inputs: Tensor | Value) -> list[Value]:
+    def __call__(self, *inputs: Tensor | Value, turn: Tensor | None = None) -> list[Value]:
+        """`turn` is the number of the step, for the body of a loop."""
         values = [v if isinstance(v, Value) else Value(v) for v in inputs]
-        return self.importer.body(self.record, values, self.place)
+        return self.importer.body(self.record, values, self.place, turn)
+
+    @property
+    def draws(self) -> bool:
+        """Whether random numbers are drawn in it."""
+        return self.importer.draws(self.record.node)
 
     @property
     def inputs(self) -> int:
@@ -76,13 +83,13 @@ class Call:
     results: builtins.int
     place: str
     named: Callable[[str], Value]  # the value of a name of the file
+    spend: Callable[[builtins.int], None]  # counts elements that are computed while reading
+    turns: Sequence[Tensor] = ()  # the numbers of the steps of the loops that the node is in
+    ordinal: builtins.int = 0  # of the node among those that are like it: those with draws
     read: set[str] = field(default_factory=set)
 
     def __getitem__(self, number: builtins.int) -> Tensor:
-        value = self._operand(number)
-        if value is None:
-            raise FileFormatError(f"{self.place}: operand {number} is missing")
-        return value.as_tensor()
+        return self.value(number).as_tensor()
 
     def has(self, number: builtins.int) -> bool:
         """Whether an optional operand is given."""
@@ -90,12 +97,7 @@ class Call:
 
     def static(self, number: builtins.int) -> Array:
         """The value of an operand that must not depend on the inputs' elements."""
-        value = self._operand(number)
-        if value is None:
-            raise FileFormatError(f"{self.place}: operand {number} is missing")
-        if value.static is None:
-            value.static = self._evaluated(value.as_tensor(), number)
-        return value.static
+        return self.known_value(self.value(number), f"operand {number}")
 
     def known(self, number: builtins.int) -> Array | None:
         """The value of an operand where the file fixes it; None where it is computed from the inputs' elements."""
@@ -104,12 +106,25 @@ class Call:
         except StaticOperandError:
             return None
 
-    def _evaluated(self, tensor: Tensor, number: builtins.int) -> Array:
+    def value(self, number: builtins.int) -> Value:
+        """An operand as it is."""
+        found = self._operand(number)
+        if found is None:
+            raise FileFormatError(f"{self.place}: operand {number} is missing")
+        return found
+
+    def known_value(self, value: Value, what: str) -> Array:
+        """The value of something that must not depend on the inputs' elements."""
+        if value.static is None:
+            value.static = self._evaluated(value.as_tensor(), what)
+        return value.static
+
+    def _evaluated(self, tensor: Tensor, what: str) -> Array:
         """The value of what depends on constants alone, by the reference backend."""
         graph = Graph(tuple(n for n in topological((tensor.node,)) if n.op.name == "input"), (tensor.node,))
         if graph.inputs or graph.states or graph.ambients:
             error = StaticOperandError(
-                f"{self.place}: operand {number} decides shapes, but it is computed from the inputs' elements; "
+                f"{self.place}: {what} decides shapes, but it is computed from the inputs' elements; "
                 "make it a constant of the model, or fix the inputs that it is computed from (load's `values`)"
             )
             error.inputs = tuple(n.leaf.name for n in graph.inputs if n.leaf)
@@ -117,7 +132,8 @@ class Call:
         types = [n.type for n in graph.nodes if isinstance(n.type, TensorType)]
         size = sum(product(t.shape) for t in types)
         if isinstance(size, Dim) or size > MAX_EVALUATED:
-            raise self.unsupported(f"an operand {number} that decides shapes and takes long to compute")
+            raise self.unsupported(f"it where {what} decides shapes and takes long to compute")
+        self.spend(int(size) + NODE * len(types))
         return interpret(graph, [])[0][0]
 
     def ints(self, name: str, default: Sequence[builtins.int] | None = None) -> list[builtins.int] | None:

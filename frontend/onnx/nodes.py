@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +15,7 @@ from dlc.dtypes import is_floating
 from dlc.errors import DlcError, FileFormatError, UnsupportedError, shown
 from dlc.frontend.onnx.arrays import MAX_AXES, MAX_ELEMENTS, array_of, dtype_of
 from dlc.frontend.onnx.call import Body, Call, Value
-from dlc.frontend.onnx.importers import FOLDED, HEAVY, IMPORTERS
+from dlc.frontend.onnx.importers import DRAWS, FOLDED, HEAVY, IMPORTERS
 from dlc.frontend.onnx.names import Names
 from dlc.frontend.onnx.reading import check_text, opset_of, texts_of
 from dlc.frontend.onnx.standard import body_of, schema_of
@@ -25,6 +26,7 @@ from dlc.state import State
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.preview.training")  # no two have operators of the same name
 MAX_NODES = 40_000  # with those of bodies and functions at every call, and all that they become
+MAX_SPENT = 2**26  # elements that are computed to learn what decides shapes, with 300 for each node
 SWEEP = 4000  # nodes that a Gradient counts as: it goes through all that it depends on
 MAX_OPERANDS = 4096  # of a node, and inputs and outputs of a model
 MAX_ITEMS = 2**16  # of a list that is an attribute: sixteen count as a node
@@ -44,7 +46,8 @@ class Nodes:
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self.names = Names()
         self.parameters: Mapping[str, Any] = {}  # the attributes of the function that is being imported
-        self.elements = self.count = 0
+        self.elements = self.count = self.drawn = self.spent = 0
+        self.turns: tuple[Tensor, ...] = ()  # the numbers of the steps of the loops around
         self.before = living_nodes()
 
     # ---- constants
@@ -71,6 +74,12 @@ class Nodes:
         if self.elements > MAX_ELEMENTS:
             raise FileFormatError(f"{place}: more than {MAX_ELEMENTS} elements in all constants")
         return array
+
+    def spend(self, size: int, place: str) -> None:
+        """Count elements that are computed to learn what decides shapes."""
+        self.spent += size
+        if self.spent > MAX_SPENT:
+            raise FileFormatError(f"{place}: more than {MAX_SPENT} elements to compute while reading the model")
 
     # ---- nodes
 
@@ -111,8 +120,10 @@ class Nodes:
         attributes = self.attributes(record, place)
         call = Call(
             record.op_type, operands, attributes, self.opset, len(record.output), place,
-            named=lambda name: self.names.find(name, place),
+            named=lambda name: self.names.find(name, place), spend=lambda size: self.spend(size, place),
+            turns=self.turns, ordinal=self.drawn,
         )  # fmt: skip
+        self.drawn += record.op_type in DRAWS
         if self.opset < 6:
             call.read.add("consumed_inputs")  # a hint to runtimes of then
         try:
@@ -184,9 +195,9 @@ class Nodes:
                 return texts_of(a.strings, place)
         raise UnsupportedError(f"{place}: dlc does not read attributes of ONNX's type {a.type}")
 
-    def body(self, record: Any, inputs: Sequence[Value], place: str) -> list[Value]:
-        """The outputs of a body graph, given its inputs."""
-        with self.names.scope(self.names.values.new_child(), place):
+    def body(self, record: Any, inputs: Sequence[Value], place: str, turn: Tensor | None) -> list[Value]:
+        """The outputs of a body graph, given its inputs; `turn` is the number of a loop's step."""
+        with self.names.scope(self.names.values.new_child(), place), self.turned(turn):
             if len(record.input) != len(inputs):
                 raise FileFormatError(f"{place}: the body takes {len(record.input)} values, not {len(inputs)}")
             for i, (declared, value) in enumerate(zip(record.input, inputs, strict=True)):
@@ -194,6 +205,30 @@ class Nodes:
             self.initialisers(record)
             self.run(record.node, f"{place}.node")
             return [self.names.find(o.name, f"{place}.output[{i}]") for i, o in enumerate(record.output)]
+
+    @contextmanager
+    def turned(self, turn: Tensor | None) -> Iterator[None]:
+        """Within a step of a loop."""
+        around = self.turns
+        self.turns = around if turn is None else (*around, turn)
+        try:
+            yield
+        finally:
+            self.turns = around
+
+    def draws(self, records: Sequence[Any]) -> bool:
+        """Whether nodes, or those of bodies and functions below them, draw random numbers."""
+        open_, seen = [records], set()
+        while open_:
+            for record in open_.pop():
+                key = (record.domain, record.op_type)
+                if record.op_type in DRAWS:
+                    return True
+                if key in self.functions and key not in seen:
+                    seen.add(key)
+                    open_.append(self.functions[key].node)
+                open_ += [a.g.node for a in record.attribute if a.HasField("g")]
+        return False
 
     def function(
         self, record: Any, given: Mapping[str, Any], operands: Sequence[Value | None], wanted: Sequence[str], place: str

@@ -3,6 +3,7 @@
 from dlc.frontend.onnx.call import Importer
 from dlc.frontend.onnx.importers.arrangements import ARRANGEMENTS
 from dlc.frontend.onnx.importers.control import CONTROL
+from dlc.frontend.onnx.importers.draws import DRAWS
 from dlc.frontend.onnx.importers.elementwise import ELEMENTWISE
 from dlc.frontend.onnx.importers.layers import LAYERS
 from dlc.frontend.onnx.importers.optimisers import OPTIMISERS
@@ -14,12 +15,12 @@ from dlc.frontend.onnx.importers.reductions import REDUCTIONS
 from dlc.frontend.onnx.importers.shapes import FOLDED, SHAPES
 
 # What takes about ten times as long as others to import.
-_SLOW = [REDUCTIONS, LAYERS, POOLING, PLACES, CONTROL, ARRANGEMENTS, QUANTISED, RECURRENT, OPTIMISERS]
+_SLOW = [REDUCTIONS, LAYERS, POOLING, PLACES, CONTROL, ARRANGEMENTS, QUANTISED, RECURRENT, OPTIMISERS, DRAWS]
 HEAVY = frozenset(name for table in _SLOW for name in table)
 
 IMPORTERS: dict[str, Importer] = {n: f for table in [ELEMENTWISE, SHAPES, *_SLOW] for n, f in table.items()}
 
 __all__ = [
-    "ARRANGEMENTS", "CONTROL", "ELEMENTWISE", "FOLDED", "HEAVY", "IMPORTERS", "LAYERS", "OPTIMISERS", "PLACES",
-    "POOLING", "QUANTISED", "RECURRENT", "REDUCTIONS", "SHAPES",
+    "ARRANGEMENTS", "CONTROL", "DRAWS", "ELEMENTWISE", "FOLDED", "HEAVY", "IMPORTERS", "LAYERS", "OPTIMISERS",
+    "PLACES", "POOLING", "QUANTISED", "RECURRENT", "REDUCTIONS", "SHAPES",
 ]  # fmt: skip

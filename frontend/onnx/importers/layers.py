@@ -129,16 +129,6 @@ def _batch_norm(c: Call) -> list[Tensor]:
     return [(x - mean) / ops.sqrt(var + c.float("epsilon", 1e-5)) * scale + bias, *running]
 
 
-def _dropout(c: Call) -> list[Tensor]:
-    """Inference only, where it is the identity and its mask is true; or in training mode with a ratio of 0."""
-    c.read.update(("seed", "is_test"))
-    training = c.has(2) and bool(c.static(2).any())
-    ratio = (float(c.static(1).item()) if c.has(1) else 0.5) if c.opset >= 12 else c.float("ratio", 0.5)
-    if training and ratio != 0.0:
-        raise c.unsupported("dropout in training mode")
-    return [c[0], ops.ones_like(c[0], dtype="bool" if c.opset >= 10 else c[0].dtype)]
-
-
 def _layer_norm(c: Call) -> list[Tensor]:
     x, axis = c[0], c.int("axis", -1)
     if not -x.ndim <= axis < x.ndim:
@@ -165,7 +155,6 @@ LAYERS: dict[str, Importer] = {
     "BatchNormalization": _batch_norm,
     "Conv": lambda c: _convolved(c, c[0], c[1], c[2] if c.has(2) else None),
     "ConvTranspose": _transposed,
-    "Dropout": _dropout,
     "Gemm": _gemm,
     "InstanceNormalization": lambda c: ops.instance_norm(c[0], c[1], c[2], eps=c.float("epsilon", 1e-5)),
     "LRN": _local_response,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dlc import ops
 from dlc.dims import Dim, product
-from dlc.dtypes import NUMERIC
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.call import Call, Importer, axis_of
 from dlc.ops.tensor import Tensor
@@ -22,60 +21,67 @@ def _gather(c: Call) -> Tensor:
     return ops.take(x, from_front(c[1], x.shape[axis]), axis=axis)
 
 
+def _inside(c: Call, x: Tensor, indices: Tensor, axis: int) -> tuple[slice, ...] | None:
+    """The part of `x` that lies beside the indices in all axes but `axis`; None for the whole."""
+    if indices.ndim != x.ndim:
+        raise FileFormatError(f"{c.place}: {x.type} and the indices {indices.type} differ in their number of axes")
+    pairs = zip(indices.shape, x.shape, strict=True)
+    index = tuple(slice(None) if a == axis or d == e else slice(0, d) for a, (d, e) in enumerate(pairs))
+    return None if all(i == slice(None) for i in index) else index
+
+
 def _gather_elements(c: Call) -> Tensor:
     x, indices = c[0], c[1]
     axis = axis_of(c, x, 0)
-    if indices.ndim != x.ndim:
-        raise FileFormatError(f"{c.place}: {x.type} and the indices {indices.type} differ in their number of axes")
-    index = tuple(slice(None) if a == axis or d == e else slice(0, d) for a, (d, e) in enumerate(
-        zip(indices.shape, x.shape, strict=True)))  # fmt: skip
-    cropped = x if all(i == slice(None) for i in index) else x[index]
-    return ops.take_along_axis(cropped, from_front(indices, x.shape[axis]), axis=axis)
+    inner = _inside(c, x, indices, axis)
+    places = from_front(indices, x.shape[axis])
+    return ops.take_along_axis(x if inner is None else x[inner], places, axis=axis)
 
 
-def _coordinates(c: Call, x: Tensor, indices: Tensor) -> Tensor:
-    """Coordinates [..., K] of which negative ones count from the end."""
+def _coordinates(c: Call, x: Tensor, indices: Tensor, batch: int = 0) -> Tensor:
+    """Coordinates [..., K] of which negative ones count from the end; the first `batch` axes stand before them."""
     depth = indices.shape[-1] if indices.ndim else 0
-    if not isinstance(depth, int) or not 1 <= depth <= x.ndim:
+    if not isinstance(depth, int) or not 1 <= depth <= x.ndim - batch:
         raise FileFormatError(f"{c.place}: the indices {indices.type} do not fit {x.type}")
-    ends = ops.stack([ops.size_of(d, "int64") for d in x.shape[:depth]])
+    ends = ops.stack([ops.size_of(d, "int64") for d in x.shape[batch : batch + depth]])
     wide = ops.astype(indices, "int64")
-    return ops.where(ops.less(wide, 0), wide + ends, wide)
+    places = ops.where(ops.less(wide, 0), wide + ends, wide)
+    if not batch:
+        return places
+    column = (*indices.shape[:-1], 1)
+    return ops.concat([*(ops.iota(column, a) for a in range(batch)), places], axis=-1)
 
 
 def _gather_nd(c: Call) -> Tensor:
-    if c.int("batch_dims", 0):
-        raise c.unsupported("GatherND with batch_dims")
-    return ops.gather_nd(c[0], _coordinates(c, c[0], c[1]))
+    x, indices, batch = c[0], c[1], c.int("batch_dims", 0)
+    if not 0 <= batch < min(x.ndim, indices.ndim) or x.shape[:batch] != indices.shape[:batch]:
+        raise FileFormatError(f"{c.place}: {x.type} and the indices {indices.type} differ in the first {batch} axes")
+    return ops.gather_nd(x, _coordinates(c, x, indices, batch))
+
+
+def _reduction(c: Call, values: Tensor) -> str:
+    """How values at equal places are brought together, as ops calls it."""
+    mode = c.text("reduction", "none")
+    if mode not in ("none", "add", "mul", "min", "max"):
+        raise FileFormatError(f"{c.place}: there is no reduction {mode!r:.40}")
+    if mode == "mul" and isinstance(product(values.shape), Dim):
+        raise c.unsupported(f"{c.operator} with reduction='mul' of {values.type}, whose size is open")
+    return "set" if mode == "none" else mode
 
 
 def _scatter_nd(c: Call) -> Tensor:
-    x, mode = c[0], c.text("reduction", "none")
-    places = _coordinates(c, x, c[1])
-    if mode in ("none", "add"):
-        return ops.scatter_nd(x, places, c[2], {"none": "set", "add": "add"}[mode])
-    if mode in ("max", "min") and places.shape[-1] == x.ndim and x.dtype in NUMERIC:
-        return _extreme(x, places, c[2], mode)
-    raise c.unsupported(f"ScatterND with reduction={mode!r:.40}")
-
-
-def _extreme(x: Tensor, places: Tensor, values: Tensor, mode: str) -> Tensor:
-    """Values in order, so that the most extreme of equal places is set last."""
-    count = product(values.shape)
-    flat = ops.reshape(values, (count,))
-    order = ops.argsort(flat, descending=mode == "min")
-    rows = ops.take(ops.reshape(places, (count, x.ndim)), order)
-    found = ops.scatter_nd(x, rows, ops.take(flat, order))
-    return (ops.maximum if mode == "max" else ops.minimum)(x, found)
+    return ops.scatter_nd(c[0], _coordinates(c, c[0], c[1]), c[2], _reduction(c, c[2]))
 
 
 def _scatter_elements(c: Call) -> Tensor:
-    x, mode = c[0], c.text("reduction", "none")
+    """Axes but the one may have fewer indices than elements: those beyond stay as they are."""
+    x, indices = c[0], c[1]
     axis = axis_of(c, x, 0)
-    if mode not in ("none", "add"):
-        raise c.unsupported(f"{c.operator} with reduction={mode!r:.40}")
-    places = from_front(c[1], x.shape[axis])
-    return ops.put_along_axis(x, places, c[2], axis, {"none": "set", "add": "add"}[mode])
+    places = from_front(indices, x.shape[axis])
+    inner = _inside(c, x, indices, axis)
+    cropped = x if inner is None else x[inner]
+    found = ops.put_along_axis(cropped, places, c[2], axis, _reduction(c, c[2]))
+    return found if inner is None else ops.index_update(x, inner, found)
 
 
 def _cumulative(c: Call) -> Tensor:
