@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections import deque
 from typing import Any
 
@@ -137,17 +138,21 @@ def test_what_a_worker_answers_is_not_trusted(monkeypatch: pytest.MonkeyPatch, t
         assert b"ELF" in entry.read_bytes()[:100] or b"xxx" not in entry.read_bytes()
 
 
-def test_a_fork_meanwhile_does_not_hold_a_worker() -> None:
-    group = Workers(1, deque(tasks(3)), lambda task, image: None)
-    child = os.fork()
-    if child == 0:
-        signal.pause()
+def test_forks_meanwhile_do_not_hold_a_worker() -> None:
+    group = Workers(2, deque(tasks(3)), lambda task, image: None)
+    children = []
     try:
+        for _ in range(20):  # one of them while the processes are started
+            children.append(os.fork())
+            if children[-1] == 0:
+                signal.pause()
+            time.sleep(0.001)
         group.join()
         assert group.left == [] and not any(thread.is_alive() for thread in group._threads)
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def test_without_threads_everything_is_compiled_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

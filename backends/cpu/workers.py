@@ -25,6 +25,14 @@ LARGEST = 1 << 28  # bytes of a message
 
 Task = tuple[str, str]  # a source, and the name of its entry
 
+# Held while a process is started. A fork waits for it: a child that held the other ends of the pipes, among them the
+# one on which `Popen` learns that the start went well, would keep their readers waiting.
+_starting = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release
+    )
+
 
 def workers_for(sources: Sequence[str], cores: int) -> int:
     """How many processes to start for the compilation of these sources, besides this one."""
@@ -59,7 +67,7 @@ class Workers:
             if thread.is_alive():
                 if process := self._processes.get(thread):
                     process.kill()
-                thread.join(1)  # its pipe ends, unless a process that was forked meanwhile holds it
+                thread.join(1)  # its pipe ends
         self.left += self._at.values()
 
     def _drive(self) -> None:
@@ -83,7 +91,7 @@ class _Worker:
 
     def __enter__(self) -> _Worker:
         paths = os.pathsep.join(path for path in sys.path if path)
-        with ExitStack() as theirs, ExitStack() as ours:
+        with _starting, ExitStack() as theirs, ExitStack() as ours:
             there, to = os.pipe()
             theirs.callback(os.close, there)
             self._input = ours.enter_context(os.fdopen(to, "wb"))
