@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache, reduce
 from typing import Any
 
@@ -145,6 +146,20 @@ def epsilon(name: str) -> float:
     (0.0078125, True)
     """
     return 2.0 ** (1 - _DIGITS[name])
+
+
+def extremes(name: str) -> tuple[int, int] | tuple[float, float]:
+    """The lowest and the highest value of a dtype.
+
+    >>> extremes("int8"), extremes("float32")
+    ((-128, 127), (-inf, inf))
+    """
+    if name in FLOATING:
+        return -math.inf, math.inf
+    if name == "bool":
+        return 0, 1
+    info = np.iinfo(name)
+    return info.min, info.max
 
 
 def can_assign(source: np.dtype[Any], target: str) -> bool:

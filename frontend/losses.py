@@ -98,9 +98,9 @@ def binary_cross_entropy(probabilities: Any, targets: Any, weight: Any = None, r
     >>> round(dlc.evaluate(binary_cross_entropy([0.5, 0.5], [0.0, 1.0])).item(), 4)
     0.6931
     """
-    p, t = _pair("binary_cross_entropy", probabilities, targets)
+    p, t = pair_of("binary_cross_entropy", probabilities, targets)
     losses = -(t * clip(log(p), min=-100.0) + (1.0 - t) * clip(log1p(-p), min=-100.0))
-    return reduced(_scaled(losses, weight), reduction, "binary_cross_entropy")
+    return reduced(scaled(losses, weight), reduction, "binary_cross_entropy")
 
 
 def binary_cross_entropy_with_logits(
@@ -115,11 +115,11 @@ def binary_cross_entropy_with_logits(
     >>> round(dlc.evaluate(binary_cross_entropy_with_logits([0.0, 0.0], [0.0, 1.0])).item(), 4)
     0.6931
     """
-    x, t = _pair("binary_cross_entropy_with_logits", logits, targets)
+    x, t = pair_of("binary_cross_entropy_with_logits", logits, targets)
     losses = softplus(x) - x * t
     if pos_weight is not None:
         losses = (1.0 - t) * x + (1.0 + (taken_as(pos_weight, x.dtype) - 1.0) * t) * softplus(-x)
-    return reduced(_scaled(losses, weight), reduction, "binary_cross_entropy_with_logits")
+    return reduced(scaled(losses, weight), reduction, "binary_cross_entropy_with_logits")
 
 
 def kl_div(log_probabilities: Any, targets: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
@@ -133,7 +133,7 @@ def kl_div(log_probabilities: Any, targets: Any, reduction: str = "mean", log_ta
     >>> dlc.evaluate(kl_div([[0.0, 0.0]], [[0.0, 1.0]])).item()
     0.0
     """
-    x, t = _pair("kl_div", log_probabilities, targets)
+    x, t = pair_of("kl_div", log_probabilities, targets)
     if log_target:
         losses = exp(t) * (t - x)
     else:
@@ -158,7 +158,7 @@ def poisson_nll(
     >>> dlc.evaluate(poisson_nll([0.0, 0.0], [1.0, 3.0])).item()
     1.0
     """
-    x, t = _pair("poisson_nll", outputs, targets)
+    x, t = pair_of("poisson_nll", outputs, targets)
     losses = exp(x) - t * x if log_input else x - t * log(x + eps)
     if full:
         large = where(t > 1.0, t, 1.0)
@@ -198,7 +198,7 @@ def logistic(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     >>> round(dlc.evaluate(logistic([0.0], [1.0])).item(), 4)
     0.6931
     """
-    x, t = _pair("logistic", outputs, targets)
+    x, t = pair_of("logistic", outputs, targets)
     return reduced(softplus(-(t * x)), reduction, "logistic")
 
 
@@ -209,7 +209,7 @@ def hinge(outputs: Any, targets: Any, margin: float = 1.0, reduction: str = "mea
     >>> dlc.evaluate(hinge([2.0, 0.5], [1.0, -1.0])).item()
     0.75
     """
-    x, t = _pair("hinge", outputs, targets)
+    x, t = pair_of("hinge", outputs, targets)
     return reduced(relu(margin - t * x), reduction, "hinge")
 
 
@@ -220,7 +220,7 @@ def squared_hinge(outputs: Any, targets: Any, margin: float = 1.0, reduction: st
     >>> dlc.evaluate(squared_hinge([2.0, 0.5], [1.0, -1.0])).item()
     1.125
     """
-    x, t = _pair("squared_hinge", outputs, targets)
+    x, t = pair_of("squared_hinge", outputs, targets)
     slack = relu(margin - t * x)
     return reduced(slack * slack, reduction, "squared_hinge")
 
@@ -232,7 +232,7 @@ def perceptron(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     >>> dlc.evaluate(perceptron([2.0, 0.5], [1.0, -1.0])).item()
     0.25
     """
-    x, t = _pair("perceptron", outputs, targets)
+    x, t = pair_of("perceptron", outputs, targets)
     return reduced(relu(-(t * x)), reduction, "perceptron")
 
 
@@ -269,11 +269,11 @@ def find_loss(loss: str | Loss) -> Loss:
 
 
 def _difference(name: str, outputs: Any, targets: Any) -> Tensor:
-    x, t = _pair(name, outputs, targets)
+    x, t = pair_of(name, outputs, targets)
     return x - t
 
 
-def _pair(name: str, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+def pair_of(name: str, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
     """Outputs and targets of one shape (broadcasting here hides mistakes) and the outputs' dtype."""
     x, t = wrap(outputs), wrap(targets)
     if x.dtype not in FLOATING:
@@ -285,5 +285,5 @@ def _pair(name: str, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
     return x, convert(t, x.dtype)
 
 
-def _scaled(losses: Tensor, weight: Any) -> Tensor:
+def scaled(losses: Tensor, weight: Any) -> Tensor:
     return losses if weight is None else losses * taken_as(weight, losses.dtype)

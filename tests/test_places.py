@@ -15,6 +15,7 @@ RNG = np.random.default_rng(0)
 A = RNG.standard_normal((2, 3, 4)).astype("f")
 M = RNG.standard_normal((3, 4)).astype("f")
 AT = np.array([2, 0, 2])
+FREE = np.array([[False], [True], [False]])  # where no index of these points
 PLACES = RNG.integers(0, 3, (2, 5, 4))
 V = RNG.standard_normal((2, 5, 4)).astype("f")
 
@@ -29,6 +30,14 @@ def assigned(x: Any, places: Any, values: Any) -> Any:
     y = x.copy()
     for at in np.ndindex(*places[0].shape):
         y[tuple(p[at] for p in places)] = values[at]
+    return y
+
+
+def folded(function: Any, x: Any, values: Any) -> Any:
+    """Slices of `values` taken together with those of `x` at the places `AT` of axis 1."""
+    y = x.astype("d")
+    for i, place in enumerate(AT):
+        y[:, place] = function(y[:, place], values[:, i])
     return y
 
 
@@ -67,6 +76,18 @@ CASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "update_all": (lambda x: dlc.index_update(x, ..., M), np.stack([M, M])),
     "update_between": (lambda x: dlc.index_update(x, (slice(None), [2, 0]), M[:2]), np.stack(
         [np.stack([M[1], a[1], M[0]]) for a in A])),
+    "index_mul": (lambda x: dlc.index_reduce(x, AT, A[:, ::-1] + 1, "mul", 1),
+                  folded(np.multiply, A, A[:, ::-1] + 1)),
+    "index_max": (lambda x: dlc.index_reduce(x, AT, V[:, :3], "max", 1), folded(np.maximum, A, V[:, :3])),
+    "index_min_of_others": (lambda x: dlc.index_reduce(x, AT, A[:, ::-1], "min", 1, include_self=False),
+                            folded(np.minimum, np.where(FREE, A, np.inf), A[:, ::-1])),
+    "index_mean": (lambda x: dlc.index_reduce(x, AT, x[:, ::-1] * 2, "mean", 1),
+                   folded(np.add, A, A[:, ::-1] * 2) / np.array([2, 1, 3], "f")[:, None]),
+    "index_mean_of_others": (lambda x: dlc.index_reduce(x, AT, A[:, ::-1], "mean", 1, include_self=False),
+                             folded(np.add, np.where(FREE, A, 0), A[:, ::-1]) / np.array([1, 1, 2], "f")[:, None]),
+    **{f"diagonal_scatter{k}": (lambda x, k=k: dlc.diagonal_scatter(x, dlc.diagonal(x, k) * 3 + 1, k),
+                                np.where(np.eye(3, 4, k) == 1, A * 3 + 1, A)) for k in (-5, -2, 0, 1, 3, 9)},
+    "diagonal_scatter_of_one": (lambda x: dlc.diagonal_scatter(x, 7.0), np.where(np.eye(3, 4) == 1, 7, A)),
     "cumulative_max": (lambda x: dlc.cumulative_max(x, 1), np.maximum.accumulate(A, 1)),
     "cumulative_min": (lambda x: dlc.cumulative_min(x, 2, reverse=True),
                        np.minimum.accumulate(A[..., ::-1], 2)[..., ::-1]),
@@ -112,16 +133,57 @@ def test_the_product_of_zeros_has_its_derivative() -> None:
     check_grad(dlc.graph([x], [dlc.cumulative_prod(x)]), [np.array([2.0, 0.0, 3.0, 0.0])])
 
 
+def test_where_running_extrema_stand() -> None:
+    ties = RNG.integers(0, 3, (4, 9)).astype("f")
+    x = dlc.input("x", ties.shape)
+    outputs = [f(x, 1, r) for f in (dlc.cumulative_argmax, dlc.cumulative_argmin) for r in (False, True)]
+    found = dlc.compile(dlc.graph([x], outputs), "reference")(ties)
+    for places, best, reverse in zip(found, (np.argmax, np.argmax, np.argmin, np.argmin), (0, 1, 0, 1), strict=True):
+        for i in range(9):
+            walked = ties[:, i:][:, ::-1] if reverse else ties[:, : i + 1]
+            first = best(walked, axis=1)
+            np.testing.assert_array_equal(places[:, i], 8 - first if reverse else first)
+    row = dlc.evaluate(dlc.cumulative_argmax([1.0, np.nan, 2.0, np.nan]))
+    np.testing.assert_array_equal(row, [0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+def test_integers_are_taken_together(dtype: str) -> None:
+    x, v = np.array([7, 9, 1], dtype), np.array([4, 4, 2], dtype)
+    wanted = {"mean": [3, 9, 4], "max": [4, 9, 4], "min": [2, 9, 4], "mul": [8, 9, 4], "add": [6, 9, 4]}
+    for reduction, want in wanted.items():
+        found = dlc.evaluate(dlc.index_reduce(x, [0, 2, 0], v, reduction, include_self=False))
+        np.testing.assert_array_equal(found, np.array(want, dtype), strict=True)
+    mean = dlc.evaluate(dlc.index_reduce(x, [0, 2, 0], v, "mean"))
+    np.testing.assert_array_equal(mean, np.array([13 // 3, 9, 5 // 2], dtype), strict=True)
+
+
 def test_named_dims() -> None:
     x = dlc.input("x", ("N", "N"))
     program = dlc.compile(
         dlc.graph([x], [dlc.diagonal(x), dlc.roll(x, 2, 0), dlc.repeat(x, 2), dlc.tril(x),
-                        dlc.linspace(0.0, 1.0, x.shape[0]), dlc.sort(x, 0)]), "reference")  # fmt: skip
+                        dlc.linspace(0.0, 1.0, x.shape[0]), dlc.sort(x, 0), dlc.logspace(0.0, 1.0, x.shape[0]),
+                        dlc.diagonal_scatter(x, 5.0)]), "reference")  # fmt: skip
     for n in (2, 5):
         v = RNG.standard_normal((n, n)).astype("f")
         want = [np.diagonal(v), np.roll(v, 2, 0), np.repeat(v, 2), np.tril(v), np.linspace(0, 1, n), np.sort(v, 0)]
+        want += [np.logspace(0, 1, n), np.where(np.eye(n) == 1, 5, v)]
         for a, b in zip(program(v), want, strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-6)
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_slopes_on_a_grid_are_those_of_numpy() -> None:
+    x = dlc.input("x", A.shape, "float64")
+    places = np.array([0.0, 0.5, 2.0])
+    for order in (1, 2):
+        found = [*dlc.gradient(x, (1.0, places, 0.5), edge_order=1), dlc.gradient(x, places, 1, order),
+                 *dlc.gradient(x, 0.5, (-1, 1), order)]  # fmt: skip
+        graph = dlc.graph([x], found)
+        want = [*np.gradient(A, 1.0, places, 0.5), np.gradient(A, places, axis=1, edge_order=order),
+                *np.gradient(A, 0.5, axis=(2, 1), edge_order=order)]  # fmt: skip
+        for a, b in zip(dlc.compile(graph, "reference")(A.astype("d")), want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        check_grad(graph, [A.astype("d")])
 
 
 def test_grids() -> None:
@@ -131,6 +193,8 @@ def test_grids() -> None:
         np.testing.assert_array_equal(dlc.evaluate(dlc.eye(3, 4, k)), np.eye(3, 4, k))
     for n in (0, 1, 7):
         np.testing.assert_allclose(dlc.evaluate(dlc.linspace(-1.0, 2.0, n)), np.linspace(-1, 2, n), atol=1e-6)
+        found = dlc.evaluate(dlc.logspace(-1.0, 2.0, n, base=3.0, dtype="float64", endpoint=False))
+        np.testing.assert_allclose(found, np.logspace(-1, 2, n, endpoint=False, base=3.0), rtol=1e-12)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -156,7 +220,12 @@ def test_scatters_check_their_indices(backend: str, wrong: int) -> None:
     lambda: dlc.gather_nd(A, 0), lambda: dlc.gather_nd(A, [[0, 0, 0, 0]]), lambda: dlc.index_add(A, [[0]], A),
     lambda: dlc.index_put(A, [0], np.zeros((2, 2, 3, 4))), lambda: dlc.put_along_axis(A, [0], 1.0),
     lambda: dlc.put_along_axis(A, PLACES, V, 1, "most"), lambda: dlc.linear_recurrence(A, M), lambda: dlc.nonzero(A),
-    lambda: dlc.linear_recurrence([1], [1]),
+    lambda: dlc.linear_recurrence([1], [1]), lambda: dlc.index_reduce(A, AT, A, "most", 1),
+    lambda: dlc.index_reduce(A, AT, A, "mean", 3), lambda: dlc.diagonal_scatter(A[0, 0], 1.0),
+    lambda: dlc.diagonal_scatter(A, M), lambda: dlc.diagonal_scatter(A, M, 9), lambda: dlc.gradient(AT),
+    lambda: dlc.gradient(A, edge_order=3), lambda: dlc.gradient(A, (1.0, 2.0)), lambda: dlc.gradient(A, M, 1),
+    lambda: dlc.gradient(A[:1], axis=0), lambda: dlc.gradient(A[:, :2], edge_order=2),
+    lambda: dlc.logspace(0.0, 1.0, 3, base="e"), lambda: dlc.cumulative_argmax(3.0),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_with_its_place(call: Callable[[], Any]) -> None:
     with pytest.raises(DlcError, match=r"test_places\.py:\d+"):

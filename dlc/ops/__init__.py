@@ -39,19 +39,12 @@ from dlc.ops.arithmetic import (
 from dlc.ops.arranging import (
     chunk,
     count_nonzero,
-    diagonal,
-    eye,
-    linspace,
-    matrix_trace,
-    meshgrid,
     moveaxis,
     nonzero,
     repeat,
     roll,
     split,
     tile,
-    tril,
-    triu,
     unstack,
 )
 from dlc.ops.borders import pad_border
@@ -78,6 +71,8 @@ from dlc.ops.convolution import conv2d, conv2d_data_gradient, conv2d_weight_grad
 from dlc.ops.convolution_ranks import conv1d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from dlc.ops.cross_entropy import cross_entropy, nll_loss
 from dlc.ops.cumulative import (
+    cumulative_argmax,
+    cumulative_argmin,
     cumulative_max,
     cumulative_min,
     cumulative_prod,
@@ -87,6 +82,7 @@ from dlc.ops.cumulative import (
     logcumsumexp,
 )
 from dlc.ops.definition import CATALOGUE, Kind, Op
+from dlc.ops.diagonals import diagonal, diagonal_scatter, eye, matrix_trace, tril, triu
 from dlc.ops.elementwise import astype, where
 from dlc.ops.fill import (
     arange,
@@ -123,6 +119,7 @@ from dlc.ops.functions import (
     tanh,
 )
 from dlc.ops.gather import take, take_adjoint, take_along_axis
+from dlc.ops.grids import gradient, linspace, logspace, meshgrid
 from dlc.ops.index import concat, fold, pad, stack
 from dlc.ops.indexing import getitem
 from dlc.ops.leaves import SEED, STEP, TRAINING, constant, input, item, scalar
@@ -165,7 +162,27 @@ from dlc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
 from dlc.ops.resizing import pixel_shuffle, resize
 from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc
 from dlc.ops.scan import scan
-from dlc.ops.scattering import gather_nd, index_add, index_put, index_update, put, put_along_axis, scatter_nd
+from dlc.ops.scattering import (
+    gather_nd,
+    index_add,
+    index_put,
+    index_reduce,
+    index_update,
+    put,
+    put_along_axis,
+    scatter_nd,
+)
+from dlc.ops.signal_windows import (
+    bartlett_window,
+    blackman_window,
+    cosine_window,
+    exponential_window,
+    gaussian_window,
+    general_cosine_window,
+    hamming_window,
+    hann_window,
+    nuttall_window,
+)
 from dlc.ops.sorting import argsort, isin, searchsorted, sort, topk
 from dlc.ops.tensor import Tensor
 from dlc.ops.trigonometry import acos, acosh, asin, asinh, atan, atan2, atanh, cosh, sinh, tan

@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from dlc.dims import Dim, DimLike, dim
-from dlc.dtypes import FLOATING, dtype_name
-from dlc.errors import AttributeValueError, DTypeError, ShapeError, UnsupportedError
+from dlc.dims import DimLike, dim
+from dlc.errors import AttributeValueError, ShapeError, UnsupportedError
 from dlc.ops.definition import located
-from dlc.ops.elementwise import convert, where
-from dlc.ops.fill import arange, iota, size_of, zeros
+from dlc.ops.elementwise import convert
 from dlc.ops.gather import take
-from dlc.ops.index import concat, pad
-from dlc.ops.leaves import scalar
+from dlc.ops.index import concat
 from dlc.ops.reduce import Axis, normalized_axes, one_axis
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.tensor import Tensor, wrap
@@ -29,7 +26,7 @@ def part(t: Tensor, axis: int, start: DimLike, size: DimLike) -> Tensor:
     return slice_(t, starts, (*t.shape[:axis], size, *t.shape[axis + 1 :]))
 
 
-def _whole(value: Any, name: str, what: str) -> int:
+def whole_number(value: Any, name: str, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise AttributeValueError(f"{name}: {what} is an int, not {value!r}")
     return value
@@ -37,7 +34,7 @@ def _whole(value: Any, name: str, what: str) -> int:
 
 def _wholes(value: Any, name: str, what: str) -> tuple[int, ...]:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    return tuple(_whole(v, name, what) for v in values)
+    return tuple(whole_number(v, name, what) for v in values)
 
 
 # ---------------------------------------------------------------- axes
@@ -96,7 +93,7 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> tuple[Tensor,
         if negative or builtins.sum(sizes, start=0) != size:
             raise ShapeError(f"split: axis {at} of {t.type} is not made of parts of {', '.join(map(str, sizes))}")
     else:
-        count = _whole(sections, "split", "sections")
+        count = whole_number(sections, "split", "sections")
         if count < 1 or size // count * count != size:
             raise ShapeError(f"split: axis {at} of {t.type} does not fall into {count} equal parts; give their sizes")
         sizes = [size // count] * count
@@ -113,7 +110,7 @@ def chunk(x: Any, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
     [(3,), (2,)]
     """
     t = wrap(x)
-    at, count = one_axis(axis, t.ndim, "chunk"), _whole(chunks, "chunk", "chunks")
+    at, count = one_axis(axis, t.ndim, "chunk"), whole_number(chunks, "chunk", "chunks")
     size = t.shape[at]
     if count < 1 or not isinstance(size, int):
         raise AttributeValueError(f"chunk cuts an axis of a known size into at least 1 part, not {t.type} into {count}")
@@ -195,7 +192,7 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
     at = one_axis(axis, t.ndim, "repeat")
     if isinstance(repeats, (tuple, list, np.ndarray)) and np.ndim(repeats):
         return take(t, _repeated(repeats, t, at), at)
-    n = _whole(repeats.item() if isinstance(repeats, (np.ndarray, np.generic)) else repeats, "repeat", "a number")
+    n = whole_number(repeats.item() if isinstance(repeats, (np.ndarray, np.generic)) else repeats, "repeat", "a number")
     if n < 0:
         raise AttributeValueError(f"repeat: the number of repeats {n} is negative")
     lead, size, tail = t.shape[:at], t.shape[at], t.shape[at + 1 :]
@@ -205,7 +202,8 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
 def _repeated(repeats: Any, t: Tensor, axis: int) -> np.ndarray[Any, Any]:
     """The place that each element of the result comes from."""
     size = t.shape[axis]
-    times = [_whole(n.item() if isinstance(n, np.generic) else n, "repeat", "each number of repeats") for n in repeats]
+    plain = [n.item() if isinstance(n, np.generic) else n for n in repeats]
+    times = [whole_number(n, "repeat", "each number of repeats") for n in plain]
     if not isinstance(size, int) or len(times) not in (1, size) or builtins.any(n < 0 for n in times):
         raise AttributeValueError(
             f"repeat: {len(times)} numbers {times} of repeats are not one of at least 0 for each place of axis {axis} "
@@ -214,149 +212,7 @@ def _repeated(repeats: Any, t: Tensor, axis: int) -> np.ndarray[Any, Any]:
     return np.repeat(np.arange(size), times)
 
 
-# ---------------------------------------------------------------- triangles and diagonals
-
-
-def _below(t: Tensor, k: int, name: str) -> Tensor:
-    """Whether a place of the last two axes is on or below diagonal `k`."""
-    if t.ndim < 2:
-        raise ShapeError(f"{name} takes matrices and stacks of them, not {t.type}")
-    shape = t.shape[-2:]
-    return iota(shape, 1) <= iota(shape, 0) + scalar(_whole(k, name, "the diagonal"), "int64")
-
-
-@located
-def tril(x: Any, k: int = 0) -> Tensor:
-    """The last two axes on and below diagonal `k`, 0 above.
-
-    >>> import dlc
-    >>> dlc.evaluate(dlc.tril([[1.0, 2.0], [3.0, 4.0]])).tolist()
-    [[1.0, 0.0], [3.0, 4.0]]
-    """
-    t = wrap(x)
-    return where(_below(t, k, "tril"), t, scalar(0, t.dtype))
-
-
-@located
-def triu(x: Any, k: int = 0) -> Tensor:
-    """The last two axes on and above diagonal `k`, 0 below.
-
-    >>> import dlc
-    >>> dlc.evaluate(dlc.triu([[1.0, 2.0], [3.0, 4.0]])).tolist()
-    [[1.0, 2.0], [0.0, 4.0]]
-    """
-    t = wrap(x)
-    return where(_below(t, _whole(k, "triu", "the diagonal") - 1, "triu"), scalar(0, t.dtype), t)
-
-
-@located
-def eye(rows: Any, columns: Any = None, k: int = 0, dtype: Any = "float32") -> Tensor:
-    """A matrix of ones on diagonal `k` and zeros elsewhere, square where `columns` is left out.
-
-    >>> import dlc
-    >>> dlc.evaluate(dlc.eye(2)).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
-    """
-    shape = (dim(rows), dim(rows if columns is None else columns))
-    on = iota(shape, 1) == iota(shape, 0) + scalar(_whole(k, "eye", "the diagonal"), "int64")
-    return convert(on, dtype_name(dtype))
-
-
-@located
-def diagonal(x: Any, offset: int = 0) -> Tensor:
-    """Diagonal `offset` of the last two axes, whose sizes are ints: [..., M, N] gives [..., D].
-
-    >>> import dlc
-    >>> dlc.evaluate(dlc.diagonal([[1.0, 2.0], [3.0, 4.0]])).tolist()
-    [1.0, 4.0]
-    """
-    t, k = wrap(x), _whole(offset, "diagonal", "the offset")
-    if t.ndim < 2:
-        raise ShapeError(f"diagonal takes matrices and stacks of them, not {t.type}")
-    *lead, rows, columns = t.shape
-    if not isinstance(rows, int) or not isinstance(columns, int):
-        if rows != columns or k:
-            raise ShapeError(f"diagonal {k} of {t.type} has a length that is not known before a call")
-        length: DimLike = rows
-    else:
-        length = max(min(rows, columns - k) if k >= 0 else min(rows + k, columns), 0)
-        if length == 0:
-            return zeros((*lead, 0), t.dtype)
-    # places k, k + (N+1), ... of the flat matrix: rows of N + 1 elements of which the first is wanted
-    first = k if k >= 0 else -k * columns
-    flat = reshape(t, (*lead, rows * columns))
-    end = first + (length - 1) * (columns + 1) + 1
-    kept = part(flat, len(lead), first, end - first)
-    padded = pad(kept, [(0, 0)] * len(lead) + [(0, columns)])
-    return squeeze(part(reshape(padded, (*lead, length, columns + 1)), len(lead) + 1, 0, 1), -1)
-
-
-@located
-def matrix_trace(x: Any, offset: int = 0) -> Tensor:
-    """The sum of diagonal `offset` of the last two axes.
-
-    >>> import dlc
-    >>> dlc.evaluate(dlc.matrix_trace([[1.0, 2.0], [3.0, 4.0]])).item()
-    5.0
-    """
-    t, k = wrap(x), _whole(offset, "matrix_trace", "the offset")
-    if t.ndim < 2:
-        raise ShapeError(f"matrix_trace takes matrices and stacks of them, not {t.type}")
-    shape = t.shape[-2:]
-    on = iota(shape, 1) == iota(shape, 0) + scalar(k, "int64")
-    return sum_(where(on, t, scalar(0, t.dtype)), axis=(-2, -1))
-
-
-# ---------------------------------------------------------------- grids
-
-
-@located
-def meshgrid(*vectors: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
-    """Vectors as the axes of a grid, each spread over all of it; with "xy" the first two axes are exchanged.
-
-    >>> import dlc
-    >>> [dlc.evaluate(t).tolist() for t in dlc.meshgrid([1.0, 2.0], [3.0, 4.0])]
-    [[[1.0, 2.0], [1.0, 2.0]], [[3.0, 3.0], [4.0, 4.0]]]
-    """
-    if indexing not in ("xy", "ij"):
-        raise AttributeValueError(f"meshgrid: indexing={indexing!r} is unknown; use 'xy' or 'ij'")
-    ts = [wrap(v) for v in vectors]
-    for t in ts:
-        if t.ndim != 1:
-            raise ShapeError(f"meshgrid takes vectors, not {t.type}")
-    shape = tuple(t.shape[0] for t in ts)
-    grids = [
-        broadcast_to(reshape(t, tuple(t.shape[0] if a == i else 1 for a in range(len(ts)))), shape)
-        for i, t in enumerate(ts)
-    ]
-    if indexing == "xy" and len(ts) > 1:
-        order = (1, 0, *range(2, len(ts)))
-        grids = [permute_dims(g, order) for g in grids]
-    return tuple(grids)
-
-
-@located
-def linspace(start: float, stop: float, num: Any, dtype: Any = "float32", endpoint: bool = True) -> Tensor:
-    """`num` floating-point numbers at equal distances from `start` to `stop`, which is the last unless told otherwise.
-
-    >>> import dlc
-    >>> dlc.evaluate(dlc.linspace(0.0, 1.0, 3)).tolist()
-    [0.0, 0.5, 1.0]
-    """
-    name, count = dtype_name(dtype), dim(num)
-    if name not in FLOATING:
-        raise DTypeError(f"linspace gives floating-point numbers, not {name}; convert with .astype('int64')")
-    for value in (start, stop):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise AttributeValueError(f"linspace: start and stop are plain numbers, not {value!r}")
-    if isinstance(count, Dim):
-        steps = size_of(count, name) - (1.0 if endpoint else 0.0)
-        steps = where(steps < 1.0, 1.0, steps)
-    else:
-        steps = scalar(float(max(count - (1 if endpoint else 0), 1)), name)
-    i = convert(arange(count), name)
-    share = i / steps
-    return start * (1.0 - share) + stop * share
+# ---------------------------------------------------------------- elements that are not 0
 
 
 @located

@@ -146,18 +146,26 @@ def _extremum(name: str) -> Callable[..., Array]:
     return reference
 
 
-def _extremum_vjp(g: Tensor, y: Tensor, x: Tensor, *, axis: int, reverse: bool) -> tuple[Tensor]:
-    """Each cotangent goes to the first element, in the order of the walk, that is as good: where y changes last."""
-    from dlc.ops.scattering import put_along_axis
+def _extremum_places(y: Tensor, x: Tensor, axis: int, reverse: bool) -> Tensor:
+    """Where each of the running extrema y stands in x: at the first of equals in the order of the walk.
 
-    if isinstance(x.shape[axis], int) and x.shape[axis] == 0:
-        return (g,)
+    That is where y changed last.
+    """
     order = iota(x.shape, axis)
     steps = size_of(x.shape[axis], "int64") - 1 - order if reverse else order
     before = shifted(y, axis, reverse, 0.0)
     new = (y != before) & ~(isnan(y) & isnan(before)) if x.dtype in FLOATING else y != before
     last = cumulative_max.op(where(new | (steps == 0), steps, 0), axis=axis, reverse=reverse)
-    places = size_of(x.shape[axis], "int64") - 1 - last if reverse else last
+    return size_of(x.shape[axis], "int64") - 1 - last if reverse else last
+
+
+def _extremum_vjp(g: Tensor, y: Tensor, x: Tensor, *, axis: int, reverse: bool) -> tuple[Tensor]:
+    """Each cotangent goes to the element that is the extremum."""
+    from dlc.ops.scattering import put_along_axis
+
+    if isinstance(x.shape[axis], int) and x.shape[axis] == 0:
+        return (g,)
+    places = _extremum_places(y, x, axis, reverse)
     return (put_along_axis(zeros(x.shape, x.dtype), places, g, axis, "add"),)
 
 
@@ -217,6 +225,32 @@ def cumulative_min(x: Any, axis: int = -1, reverse: bool = False) -> Tensor:
     """
     t = wrap(x)
     return cumulative_min.op(t, axis=one_axis(axis, t.ndim, "cumulative_min"), reverse=bool(reverse))
+
+
+@located
+def cumulative_argmax(x: Any, axis: int = -1, reverse: bool = False) -> Tensor:
+    """Where each element of `cumulative_max` stands along `axis`, as int64: at the first of equals, or of NaNs.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.cumulative_argmax([1.0, 3.0, 3.0, 2.0, 4.0])).tolist()
+    [0, 1, 1, 1, 4]
+    """
+    t = wrap(x)
+    at = one_axis(axis, t.ndim, "cumulative_argmax")
+    return _extremum_places(cumulative_max(t, at, reverse), t, at, bool(reverse))
+
+
+@located
+def cumulative_argmin(x: Any, axis: int = -1, reverse: bool = False) -> Tensor:
+    """Where each element of `cumulative_min` stands along `axis`, as int64: at the first of equals, or of NaNs.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.cumulative_argmin([2.0, 3.0, 1.0])).tolist()
+    [0, 0, 2]
+    """
+    t = wrap(x)
+    at = one_axis(axis, t.ndim, "cumulative_argmin")
+    return _extremum_places(cumulative_min(t, at, reverse), t, at, bool(reverse))
 
 
 @located

@@ -9,9 +9,10 @@ from typing import Any
 from dlc.dims import DimLike, product
 from dlc.dtypes import FLOATING, NUMERIC
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
-from dlc.ops.arranging import diagonal, eye, moveaxis, roll
+from dlc.ops.arranging import moveaxis, roll
 from dlc.ops.contract import matmul
 from dlc.ops.definition import located
+from dlc.ops.diagonals import diagonal, eye
 from dlc.ops.elementwise import promoted
 from dlc.ops.reduce import one_axis
 from dlc.ops.reduce import sum as sum_

@@ -197,7 +197,7 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 @reduction(
     accepts=dtypes.NUMERIC,
     empty=False,
-    reference=lambda x, *, axes: np.max(x, axis=axes, initial=_extremes(x.dtype)[0]),
+    reference=lambda x, *, axes: np.max(x, axis=axes, initial=dtypes.extremes(x.dtype.name)[0]),
     init="lowest({T})",
     combine="maximum({a}, {b})",
     vjp=lambda g, y, x, *, axes: (_share_among_ties(g, y, x, axes),),
@@ -217,7 +217,7 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 @reduction(
     accepts=dtypes.NUMERIC,
     empty=False,
-    reference=lambda x, *, axes: np.min(x, axis=axes, initial=_extremes(x.dtype)[1]),
+    reference=lambda x, *, axes: np.min(x, axis=axes, initial=dtypes.extremes(x.dtype.name)[1]),
     init="highest({T})",
     combine="minimum({a}, {b})",
     vjp=lambda g, y, x, *, axes: (_share_among_ties(g, y, x, axes),),
@@ -264,14 +264,6 @@ def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     >>> dlc.evaluate(dlc.all(dlc.constant([True, False]))).item()
     False
     """
-
-
-def _extremes(dtype: Any) -> tuple[Any, Any]:
-    """The lowest and the highest value of a dtype."""
-    if dtype.kind == "f":
-        return -np.inf, np.inf
-    info = np.iinfo(dtype)
-    return info.min, info.max
 
 
 def _best_first(name: str) -> Callable[..., Any]:

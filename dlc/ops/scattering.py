@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from dlc.dims import Shape, product
-from dlc.dtypes import FLOATING
+from dlc.dtypes import FLOATING, extremes
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ir import TensorType
-from dlc.ops.arithmetic import maximum, minimum, negative
+from dlc.ops.arithmetic import floor_divide, maximum, minimum, negative
 from dlc.ops.arranging import part
 from dlc.ops.cumulative import shifted
 from dlc.ops.definition import Array, Kind, Sample, arrays, define, located, nbytes
 from dlc.ops.elementwise import convert, taken_as, where
-from dlc.ops.fill import check_indices, full, iota, ones, size_of
+from dlc.ops.fill import along, check_indices, full, iota, ones, size_of
 from dlc.ops.gather import check_range, take, take_adjoint
 from dlc.ops.indexing import getitem, leading_parts
 from dlc.ops.leaves import scalar
-from dlc.ops.reduce import one_axis
+from dlc.ops.reduce import one_axis, widest
 from dlc.ops.sorting import argsort
 from dlc.ops.tensor import Tensor, wrap
 from dlc.ops.view import broadcast_to, permute_dims, reshape, squeeze
@@ -139,6 +139,42 @@ def index_put(x: Any, indices: Any, values: Any, axis: int = 0) -> Tensor:
     """
     t, at, i, v = _slices(x, axis, indices, values, "index_put")
     return _from_rows(put.op(_rows(t, at), i, _rows(v, at)), t, at)
+
+
+@located
+def index_reduce(
+    x: Any, indices: Any, values: Any, reduction: str, axis: int = 0, include_self: bool = True
+) -> Tensor:
+    """`x` with the slices of `values` taken together with its own at `indices` [M] along `axis`.
+
+    `reduction` is as in `put_along_axis`, or "mean": of x's slice and all that go there. Without `include_self` what
+    `x` has at the indices does not count. `values` broadcasts to the shape of `take(x, indices, axis)`.
+
+    >>> import dlc
+    >>> dlc.evaluate(dlc.index_reduce([1.0, 2.0, 3.0], [0, 2, 0], [5.0, 1.0, 3.0], "max")).tolist()
+    [5.0, 2.0, 3.0]
+    >>> dlc.evaluate(dlc.index_reduce([1.0, 2.0], [0, 0], [5.0, 3.0], "mean", include_self=False)).tolist()
+    [4.0, 2.0]
+    """
+    t, at, i, v = _slices(x, axis, indices, values, "index_reduce")
+    if reduction == "mean":
+        wide = widest(t.dtype)
+        total = index_add(convert(t if include_self else index_put(t, i, 0, at), wide), i, convert(v, wide), at)
+        count = take_adjoint(broadcast_to(scalar(1, wide), i.shape), i, 0, t.shape[at])
+        count = along(count + 1 if include_self else maximum(count, 1), at, t.ndim)
+        return convert(total / count if t.dtype in FLOATING else floor_divide(total, count), t.dtype)
+    if not include_self and reduction in ("add", "mul", "min", "max"):
+        t = index_put(t, i, _neutral(reduction, t.dtype), at)
+    tail = (product(d for a, d in enumerate(t.shape) if a != at),)
+    return _from_rows(_scattered(_rows(t, at), i, _rows(v, at), reduction, "index_reduce", tail), t, at)
+
+
+def _neutral(reduction: str, dtype: str) -> Tensor:
+    """What leaves every value as it is."""
+    if reduction in ("add", "mul"):
+        return scalar(int(reduction == "mul"), dtype)
+    least, greatest = extremes(dtype)
+    return scalar(greatest if reduction == "min" else least, dtype)
 
 
 def _flat_along(t: Tensor, indices: Tensor, axis: int, name: str) -> Tensor:

@@ -32,7 +32,7 @@ from dlc.frontend.nn.attention import MultiheadAttention
 from dlc.frontend.nn.container import Flatten, Identity, Sequential, Unflatten
 from dlc.frontend.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from dlc.frontend.nn.dropout import Dropout
-from dlc.frontend.nn.embedding import Embedding
+from dlc.frontend.nn.embedding import Embedding, EmbeddingBag
 from dlc.frontend.nn.group_normalisation import (
     GroupNorm,
     InstanceNorm1d,
@@ -123,6 +123,7 @@ __all__ = [
     "ConvTranspose3d",
     "Dropout",
     "Embedding",
+    "EmbeddingBag",
     "Flatten",
     "GRUCell",
     "GlobalAvgPool2d",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlc import ops
-from dlc.errors import AttributeValueError
+from dlc.frontend.ctc import ctc as ctc_loss
 from dlc.frontend.losses import binary_cross_entropy, binary_cross_entropy_with_logits, kl_div
 from dlc.frontend.losses import gaussian_nll as gaussian_nll_loss
 from dlc.frontend.losses import half_mse as half_mse_loss
@@ -13,15 +13,21 @@ from dlc.frontend.losses import hinge as hinge_loss
 from dlc.frontend.losses import huber as huber_loss
 from dlc.frontend.losses import l1 as l1_loss
 from dlc.frontend.losses import logistic as logistic_loss
+from dlc.frontend.losses import logistic as soft_margin_loss
 from dlc.frontend.losses import mse as mse_loss
 from dlc.frontend.losses import perceptron as perceptron_loss
 from dlc.frontend.losses import poisson_nll as poisson_nll_loss
 from dlc.frontend.losses import smooth_l1 as smooth_l1_loss
 from dlc.frontend.losses import squared_hinge as squared_hinge_loss
+from dlc.frontend.margin_losses import hinge_embedding as hinge_embedding_loss
+from dlc.frontend.margin_losses import multi_margin as multi_margin_loss
+from dlc.frontend.margin_losses import multilabel_margin as multilabel_margin_loss
+from dlc.frontend.margin_losses import multilabel_soft_margin as multilabel_soft_margin_loss
 from dlc.frontend.metric_losses import contrastive as contrastive_loss
 from dlc.frontend.metric_losses import cosine_embedding as cosine_embedding_loss
 from dlc.frontend.metric_losses import margin_ranking as margin_ranking_loss
 from dlc.frontend.metric_losses import triplet_margin as triplet_margin_loss
+from dlc.frontend.nn.lookups import embedding, embedding_bag
 from dlc.frontend.nn.resizing import interpolate
 from dlc.ops import (
     attention,
@@ -65,7 +71,6 @@ from dlc.ops import (
     threshold,
 )
 from dlc.ops.tensor import Tensor, wrap
-from dlc.provenance import here
 
 __all__ = [
     "attention",
@@ -83,9 +88,11 @@ __all__ = [
     "conv_transpose3d",
     "cosine_embedding_loss",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "elu",
     "embedding",
+    "embedding_bag",
     "gaussian_nll_loss",
     "gelu",
     "glu",
@@ -94,6 +101,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
     "interpolate",
@@ -109,6 +117,9 @@ __all__ = [
     "max_pool2d",
     "mish",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
     "perceptron_loss",
     "poisson_nll_loss",
@@ -119,6 +130,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softplus",
     "softshrink",
@@ -140,26 +152,3 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """
     y = wrap(x) @ ops.permute_dims(wrap(weight), (1, 0))
     return y if bias is None else y + bias
-
-
-def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
-    """Row i of weight [rows, width] for each index i: integer [...] -> [..., width].
-
-    The row `padding_idx`, from 0 to rows - 1, gets no gradient, as in torch; it is read like any other.
-
-    >>> import dlc
-    >>> dlc.evaluate(embedding([1, 0], [[1.0, 2.0], [3.0, 4.0]])).tolist()
-    [[3.0, 4.0], [1.0, 2.0]]
-    """
-    table = wrap(weight)
-    if padding_idx is not None:
-        rows = table.shape[0]
-        if isinstance(padding_idx, bool) or not isinstance(padding_idx, int) or padding_idx < 0 or (
-            isinstance(rows, int) and padding_idx >= rows
-        ):  # fmt: skip
-            raise AttributeValueError(
-                f"embedding: padding_idx {padding_idx!r} is no row of {table.type}; use 0 to {rows - 1}", where=here()
-            )
-        padding = ops.iota((rows, 1), 0) == padding_idx
-        table = ops.where(padding, ops.stop_gradient(table), table)
-    return ops.take(table, indices, axis=0)

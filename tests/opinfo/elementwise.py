@@ -34,6 +34,7 @@ def exchanged(function: Any) -> Any:
 
 register(
     {
+        "positive": dlc.positive,
         "neg": dlc.negative,
         "bitwise_not": dlc.bitwise_invert,
         "true_divide": dlc.divide,

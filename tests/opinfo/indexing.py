@@ -103,6 +103,13 @@ def reset(x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
     return scattered(x, dim, index, value, "set")
 
 
+@adapts("index_reduce/mean", "index_reduce/prod", "index_reduce/amin", "index_reduce/amax")
+def _(x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    reduction = REDUCTIONS.get(reduce, reduce)
+    found = dlc.index_reduce(one_axis(x), one_axis(index), one_axis(source), reduction, dim, include_self)
+    return found.reshape(x.shape)
+
+
 register(
     {
         "__getitem__": lambda x, index: x[plain(index)],
@@ -200,6 +207,20 @@ def embedding(
     refuse(max_norm is not None, "max_norm, which changes the weights")
     refuse(scale_grad_by_freq, "gradients scaled by frequency")
     return F.embedding(index, weight, padding_idx)
+
+
+@adapts("nn.functional.embedding_bag")
+def _(
+    weight: Tensor, index: Tensor, offsets: Any = None, max_norm: Any = None, norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False, per_sample_weights: Any = None,
+    include_last_offset: bool = False, padding_idx: int | None = None,
+) -> Tensor:  # fmt: skip
+    from dlc.nn import functional as F
+
+    refuse(max_norm is not None, "max_norm, which changes the weights")
+    refuse(scale_grad_by_freq, "gradients scaled by frequency")
+    padding = None if padding_idx is None else padding_idx % weight.shape[0]
+    return F.embedding_bag(index, weight, offsets, mode, per_sample_weights, padding, include_last_offset)
 
 
 def counted(x: Tensor, weights: Any, minlength: int) -> Tensor:

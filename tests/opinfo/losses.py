@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import dlc
+from dlc.dtypes import FLOATING
 from dlc.nn import functional as F
 from dlc.ops.tensor import Tensor
 
@@ -59,7 +60,13 @@ register(
                 x, t, var[..., None] if var.shape == x.shape[:-1] else var, full, eps, reduction
             )
         ),
-        "nn.functional.soft_margin_loss": lambda x, t, reduction="mean": F.logistic_loss(x, t, reduction),
+        "nn.functional.soft_margin_loss": lambda x, t, reduction="mean": F.soft_margin_loss(x, t, reduction),
+        "nn.functional.hinge_embedding_loss": (
+            lambda x, t, margin=1.0, reduction="mean": F.hinge_embedding_loss(x, t, margin, reduction)
+        ),
+        "nn.functional.multilabel_soft_margin_loss": (
+            lambda x, t, weight=None, reduction="mean": F.multilabel_soft_margin_loss(x, t, weight, reduction)
+        ),
         "nn.functional.margin_ranking_loss": (
             lambda a, b, t, margin=0.0, reduction="mean": F.margin_ranking_loss(a, b, t, margin, reduction)
         ),
@@ -68,12 +75,6 @@ register(
         ),
     }
 )
-
-
-@adapts("nn.functional.hinge_embedding_loss")
-def _(x: Tensor, t: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
-    beyond = dlc.where(t != 1, dlc.relu(margin - x), 0.0)
-    return reduced(beyond + dlc.where(t != -1, x, 0.0), reduction)
 
 
 @adapts("nn.functional.triplet_margin_loss")
@@ -92,23 +93,27 @@ def _(a: Tensor, p: Tensor, n: Tensor, *, distance_function: Any = None, margin:
     return reduced(dlc.relu(near - far + margin), reduction)
 
 
-@adapts("nn.functional.multilabel_soft_margin_loss")
-def _(x: Tensor, t: Tensor, weight: Any = None, reduction: str = "mean") -> Tensor:
-    losses = -(t * dlc.log_sigmoid(x) + (1.0 - t) * dlc.log_sigmoid(-x))
-    return reduced(dlc.mean(losses if weight is None else losses * weight, -1), reduction)
-
-
 @adapts("nn.functional.multi_margin_loss")
 def _(x: Tensor, t: Tensor, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean") -> Tensor:
-    lead = t.shape
-    x2, t2 = x.reshape((-1, x.shape[-1] if x.ndim else 1)), t.reshape((-1 if t.ndim else 1,))
-    own = dlc.take_along_axis(x2, t2[:, None], axis=1)
-    slack = dlc.relu(margin - own + x2)
-    slack = slack if p == 1 else slack * slack
-    slack = slack if weight is None else slack * dlc.take(weight, t2)[:, None]
-    others = dlc.where(dlc.arange(x2.shape[1])[None, :] == t2[:, None], 0.0, slack)
-    losses = dlc.sum(others, 1) / float(x2.shape[1])
-    return reduced(losses.reshape(lead) if reduction == "none" else losses, reduction)
+    if x.ndim == 0:
+        return F.multi_margin_loss(x.reshape((1,)), t.reshape(()), p, margin, weight, reduction)
+    if t.ndim == x.ndim:  # one number for a single row
+        found = F.multi_margin_loss(x.reshape((1, -1)), t, p, margin, weight, reduction)
+        return found
+    return F.multi_margin_loss(x, t, p, margin, weight, reduction)
+
+
+@adapts("nn.functional.multilabel_margin_loss")
+def _(x: Tensor, t: Tensor, reduction: str = "mean") -> Tensor:
+    x, t = (v.reshape((1,)) if v.ndim == 0 else v for v in (x, t))
+    return F.multilabel_margin_loss(x, t, reduction)
+
+
+@adapts("nn.functional.ctc_loss")
+def _(x: Tensor, t: Tensor, input_lengths: Any, target_lengths: Any, blank: int = 0, reduction: str = "mean",
+      zero_infinity: bool = False) -> Tensor:  # fmt: skip
+    # torch's derivative is that by the logits before log_softmax, which leaves what has been through it as it is
+    return F.ctc_loss(dlc.log_softmax(x), t, input_lengths, target_lengths, blank, reduction, zero_infinity)
 
 
 # ---------------------------------------------------------------- classes
@@ -126,7 +131,7 @@ def _(x: Tensor, t: Tensor, weight: Any = None, size_average: Any = None, ignore
 
 def cross_entropy(x: Tensor, t: Tensor, weight: Any = None, size_average: Any = None, ignore_index: int = -100,
                   reduce: Any = None, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:  # fmt: skip
-    how = {} if t.dtype.startswith("float") else {"ignore_index": ignore_index}
+    how = {} if t.dtype in FLOATING else {"ignore_index": ignore_index}
     axis = class_axis(x)
     return F.cross_entropy(x, t, axis, reduction, weight=weight, label_smoothing=label_smoothing, **how)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dlc
 
@@ -31,25 +31,17 @@ def representative(name: str) -> Case | None:
     return spare
 
 
-def compare_on_cpu(names: Sequence[str]) -> int:
-    """Compiles and compares; prints a line a program and one for each that disagrees, and returns how many do."""
-    failed = total = 0
+def compared_on_cpu(names: Sequence[str]) -> Iterator[dict[str, tuple[float, bool]]]:
+    """Compiles and compares, a program at a time: the greater error of each operator, and whether it is in bounds."""
     for start in range(0, len(names), BATCH):
-        found = [(n, c) for n in names[start : start + BATCH] if (c := representative(n)) is not None]
-        cases = [c for _, c in found]
-        inputs = [i for c in cases for i in c.inputs]
-        outputs = [o for c in cases for o in (*c.outputs, *c.gradients)]
+        found = {n: c for n in names[start : start + BATCH] if (c := representative(n)) is not None}
+        inputs = [i for c in found.values() for i in c.inputs]
+        outputs = [o for c in found.values() for o in (*c.outputs, *c.gradients)]
         program = dlc.compile(dlc.graph(inputs, outputs), backend="cpu")
-        values = iter(program(*(a for c in cases for a in c.arrays)))
-        worst = [0.0, 0.0]
-        for name, case in found:
-            errors = case.errors([next(values) for _ in (*case.outputs, *case.gradients)])
-            bounds = ADAPTERS[name].forward, ADAPTERS[name].backward
-            worst = [max(w, e) for w, e in zip(worst, errors, strict=True)]
-            total += 1
-            if any(not e <= b for e, b in zip(errors, bounds, strict=True)):
-                failed += 1
-                print(f"    {name}: forward error {errors[0]:.2g}, VJP error {errors[1]:.2g}", flush=True)
-        print(f"{len(found)} operators from {found[0][0]}: {worst[0]:.1e} forward, {worst[1]:.1e} VJP", flush=True)
-    print(f"{total - failed} of {total} operators agree on the cpu backend")
-    return failed
+        values = iter(program(*(a for c in found.values() for a in c.arrays)))
+        errors: dict[str, tuple[float, bool]] = {}
+        for name, case in found.items():
+            forward, backward = case.errors([next(values) for _ in (*case.outputs, *case.gradients)])
+            agrees = forward <= ADAPTERS[name].forward and backward <= ADAPTERS[name].backward
+            errors[name] = max(forward, backward), agrees
+        yield errors

@@ -59,6 +59,8 @@ register(
         "min/reduction_no_dim": dlc.min,
         "cumsum": lambda x, dim, dtype=None: along(dlc.cumulative_sum, typed(x, dtype), dim),
         "cumprod": lambda x, dim, dtype=None: along(dlc.cumulative_prod, typed(x, dtype), dim),
+        "cummax": lambda x, dim: (along(dlc.cumulative_max, x, dim), along(dlc.cumulative_argmax, x, dim)),
+        "cummin": lambda x, dim: (along(dlc.cumulative_min, x, dim), along(dlc.cumulative_argmin, x, dim)),
         "logcumsumexp": lambda x, dim: along(dlc.logcumsumexp, x, dim),
         "cumulative_trapezoid": lambda y, x=None, dx=1.0, dim=-1: dlc.cumulative_sum(trapezia(y, x, dx, dim), dim),
         "softmax": lambda x, dim, dtype=None: along(dlc.softmax, typed(x, dtype), dim),
@@ -75,6 +77,11 @@ register(
 def along(function: Any, x: Tensor, dim: int, **kwargs: Any) -> Tensor:
     """A function along an axis, which torch lets a 0-d tensor have."""
     return function(at_least_1d(x), axis=dim, **kwargs).reshape(x.shape)
+
+
+@adapts("_softmax_backward_data")
+def _(g: Tensor, y: Tensor, dim: int, dtype: str) -> Tensor:
+    return y * (g - dlc.sum(g * y, dim, True)).astype(dtype)
 
 
 def nanmean(x: Tensor, axis: Any, keep: bool) -> Tensor:

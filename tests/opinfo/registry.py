@@ -27,6 +27,7 @@ class Adapter:
     backward: float = BACKWARD
     why: str = ""
     forward_only: str = ""  # why derivatives are not compared
+    half: tuple[float, str] | None = None  # units of the last place in half precision, with the reason
 
 
 ADAPTERS: dict[str, Adapter] = {}
@@ -40,14 +41,14 @@ def register(table: Mapping[str, Callable[..., Any]]) -> None:
 
 
 def adapts(*names: str, forward: float = FORWARD, backward: float = BACKWARD, why: str = "",
-           forward_only: str = "") -> Any:  # fmt: skip
+           forward_only: str = "", half: tuple[float, str] | None = None) -> Any:  # fmt: skip
     """Enter the decorated function under `names`."""
     assert bool(why) == (forward > FORWARD or backward > BACKWARD), names
 
     def enter(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             assert name not in ADAPTERS, name
-            ADAPTERS[name] = Adapter(function, forward, backward, why, forward_only)
+            ADAPTERS[name] = Adapter(function, forward, backward, why, forward_only, half)
         return function
 
     return enter

@@ -15,7 +15,7 @@ import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
 import dlc
-from dlc.dtypes import ALL
+from dlc.dtypes import ALL, numpy_dtype
 from dlc.errors import DlcError
 from dlc.ops.tensor import Tensor, wrap
 
@@ -83,7 +83,7 @@ class Reader:
         found = dlc.input(f"{self.prefix}{len(self.inputs)}", tuple(value.shape), dtype_of(value.dtype))
         self.tensors.append(value)
         self.inputs.append(found)
-        self.arrays.append(value.detach().resolve_neg().numpy())
+        self.arrays.append(array_of(value))
         VALUES[found.node] = self.arrays[-1]
         return found
 
@@ -167,7 +167,14 @@ def _run(op: Any, sample: Any) -> Any:
 
 def _values(value: torch.Tensor) -> Array:
     dtype_of(value.dtype)
-    return value.detach().resolve_conj().resolve_neg().numpy(force=True)
+    return array_of(value)
+
+
+def array_of(value: torch.Tensor) -> Array:
+    plain = value.detach().resolve_conj().resolve_neg()
+    if plain.dtype == torch.bfloat16:  # which NumPy has not
+        return plain.contiguous().view(torch.int16).numpy().view(numpy_dtype("bfloat16"))
+    return plain.numpy(force=True)
 
 
 def _differentiate(case: Case, tensors: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> None:

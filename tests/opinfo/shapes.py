@@ -133,6 +133,22 @@ def summed_to(x: Tensor, *size: Any) -> Tensor:
     return dlc.sum(x, tuple(axes)).reshape(target) if axes else x
 
 
+def diagonal_scattered(x: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    first, second = dim1 % x.ndim, dim2 % x.ndim
+    order = [*(a for a in range(x.ndim) if a not in (first, second)), first, second]
+    found = dlc.diagonal_scatter(dlc.permute_dims(x, order), src, offset)
+    return dlc.permute_dims(found, [order.index(a) for a in range(x.ndim)])
+
+
+def slopes(x: Tensor, *, spacing: Any = None, dim: Any = None, edge_order: int = 1) -> tuple[Tensor, ...]:
+    """torch's gradient: a list of spacings, or of vectors of places, has one for each axis."""
+    axes = tuple(range(x.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    steps = (1.0 if spacing is None else spacing,) * len(axes)
+    if isinstance(spacing, (list, tuple)):
+        steps = tuple(spacing)
+    return dlc.gradient(x, steps, axes, edge_order)
+
+
 def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     first, second = dim1 % x.ndim, dim2 % x.ndim
     rest = [a for a in range(x.ndim) if a not in (first, second)]
@@ -344,6 +360,8 @@ register(
         "unfold_copy": unfolded,
         "diagonal": diagonal,
         "diagonal_copy": diagonal,
+        "diagonal_scatter": diagonal_scattered,
+        "gradient": slopes,
         "linalg.diagonal": lambda x, offset=0, dim1=-2, dim2=-1: diagonal(x, offset, dim1, dim2),
         "diag": lambda x, diagonal=0: diagonal_of(x, diagonal) if x.ndim == 1 else dlc.diagonal(x, diagonal),
         "diagflat": lambda x, offset=0: diagonal_of(x.reshape((-1 if x.ndim else 1,)), offset),
@@ -369,6 +387,15 @@ register(
         "zero_": lambda x: dlc.zeros_like(x),
         "arange": lambda *args, dtype=None, **named: evenly(args, dtype, **named),
         "linspace": lambda start, end, steps, dtype="float32": dlc.linspace(start, end, steps, dtype),
+        "linspace/tensor_overload": lambda start, end, steps, dtype="float32": dlc.linspace(
+            whole(start), whole(end), steps, dtype
+        ),
+        **{
+            name: lambda start, end, steps, base=10.0, dtype="float32": dlc.logspace(
+                whole(start), whole(end), steps, base, dtype
+            )
+            for name in ("logspace", "logspace/tensor_overload")
+        },
         "fft.fftshift": lambda x, dim=None: halfway(x, dim, False),
         "fft.ifftshift": lambda x, dim=None: halfway(x, dim, True),
         "nn.functional.pixel_shuffle": lambda x, upscale_factor: dlc.pixel_shuffle(x, upscale_factor),

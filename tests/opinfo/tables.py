@@ -1,5 +1,5 @@
 """All tables, which enter themselves when imported."""
 
-from . import elementwise, indexing, losses, networks, products, reductions, shapes
+from . import elementwise, indexing, losses, masked, networks, products, reductions, shapes, windows
 
-__all__ = ["elementwise", "indexing", "losses", "networks", "products", "reductions", "shapes"]
+__all__ = ["elementwise", "indexing", "losses", "masked", "networks", "products", "reductions", "shapes", "windows"]
