@@ -9,7 +9,7 @@ import numpy as np
 
 from dlc.dtypes import FLOATING
 from dlc.errors import GradientError, VerificationError
-from dlc.ir import Graph, Leaf, Literal, Node, TensorType, make_node
+from dlc.ir import Graph, Leaf, Literal, Node, TensorType, make_node, same_op
 from dlc.ops.interpret import interpret
 from dlc.ops.leaves import InputLeaf, input
 from dlc.ops.tensor import Tensor, wrap
@@ -87,19 +87,25 @@ def check_grad(
     training: bool = False,
     directions: int = 4,
     tolerance: float = 1e-5,
+    step: float = 1e-5,
+    own_values: bool = False,
+    hold_stopped: bool = False,
     seed: int = 0,
 ) -> None:
     """Raise `AssertionError` unless the gradients of a graph agree with finite differences, computed in float64.
 
     The graph is converted to float64. With random cotangents for its floating-point outputs, the derivative in random
-    directions of all floating-point inputs and states together is compared with the central difference of step 1e-5,
+    directions of all floating-point inputs and states together is compared with the central difference of size `step`,
     relative to the larger of the two and 1% of the gradient's norm. `inputs` gives the place (random where left out),
-    `bindings` the named dims. A function is called on inputs like the arrays in `inputs`.
+    `bindings` the named dims. States take random values too; with `own_values` those that they have, so that a network
+    is checked at its initial or trained weights. With `hold_stopped`, what `stop_gradient` takes keeps its value in the
+    differences too, except within loops. A function is called on inputs like the arrays in `inputs`.
 
     >>> import dlc
     >>> x = dlc.input("x", ("N", 3))
     >>> check_grad(dlc.graph([x], [dlc.tanh(x) * x]))
     >>> check_grad(lambda x: dlc.floor(x) + x, [[0.3, 1.7]])
+    >>> check_grad(lambda x: x * dlc.stop_gradient(x), [[0.3, 1.7]], hold_stopped=True)
     >>> check_grad(lambda x: x * dlc.stop_gradient(x), [[0.3, 1.7]])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     AssertionError: in direction 0 the gradient gives ..., finite differences ...
@@ -115,7 +121,11 @@ def check_grad(
         dims = {**(bindings or {}), **random_bindings(graph, rng, bindings)}
         values = random_inputs(graph, dims, rng)
     place = dict(zip(graph.inputs, values, strict=True))
-    place |= {n: random_array(n.type, dims, rng, positive=True) for n in graph.states}
+    for n in graph.states:
+        if own_values and isinstance(n.leaf, State):
+            place[n] = n.leaf.value
+        else:
+            place[n] = random_array(n.type, dims, rng, positive=True)
     variables = [n for n in place if n.dtype in FLOATING]
     outputs = [n for n in graph.outputs if n.dtype in FLOATING]
     if not variables or not outputs:
@@ -126,14 +136,18 @@ def check_grad(
     found = gradients([Tensor(n) for n in outputs], [Tensor(n) for n in variables], seeds)
     backward = Graph((*graph.inputs, *(t.node for t in seeds)), tuple(t.node for t in found))
     forward = Graph(graph.inputs, tuple(outputs))
+    stopped = [n for n in forward.nodes if n.op.name == "stop_gradient"] if hold_stopped else []
+    differed = _with_inputs_for(stopped, forward)
 
     def run(g: Graph, at: Mapping[Node, Array], extra: Sequence[Array] = ()) -> list[Array]:
         with np.errstate(all="ignore"):
             arrays = [*(at[n] for n in graph.inputs), *extra]
             return interpret(g, arrays, dims, {n: at[n] for n in g.states})[0]
 
+    held = run(Graph(graph.inputs, tuple(stopped)), place) if stopped else []
+
     def loss(at: Mapping[Node, Array]) -> float:
-        return float(sum(np.vdot(c, y) for c, y in zip(cotangents, run(forward, at), strict=True)))
+        return float(sum(np.vdot(c, y) for c, y in zip(cotangents, run(differed, at, held), strict=True)))
 
     gs = run(backward, place, cotangents)
     for node, g in zip(variables, gs, strict=True):
@@ -143,7 +157,6 @@ def check_grad(
         direction = {n: np.asarray(rng.standard_normal(place[n].shape)) for n in variables}
         analytic = float(sum(np.vdot(g, direction[n]) for n, g in zip(variables, gs, strict=True)))
         norm = float(np.sqrt(sum(np.vdot(g, g) for g in gs) * sum(np.vdot(d, d) for d in direction.values())))
-        step = 1e-5
         ahead = loss({n: a + step * direction[n] if n in direction else a for n, a in place.items()})
         behind = loss({n: a - step * direction[n] if n in direction else a for n, a in place.items()})
         numeric = (ahead - behind) / (2 * step)
@@ -154,6 +167,16 @@ def check_grad(
                 f"in direction {number} the gradient gives {analytic:.9g}, finite differences {numeric:.9g}: "
                 f"they differ by {error:.2g}, more than {bound:.2g}"
             )
+
+
+def _with_inputs_for(nodes: Sequence[Node], graph: Graph) -> Graph:
+    """`graph` with further inputs in the place of some of its nodes."""
+    new = {n: input(f"held {i}", n.shape, n.dtype).node for i, n in enumerate(nodes)}
+    inputs = (*graph.inputs, *new.values())
+    for node in graph.nodes:
+        if node not in new:
+            new[node] = same_op(node, tuple(new[x] for x in node.inputs))
+    return Graph(inputs, tuple(new[n] for n in graph.outputs))
 
 
 def as_float64(graph: Graph) -> Graph:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from dlc.dtypes import numpy_dtype
 from dlc.errors import ArgumentError, AttributeValueError, listed, shown
 from dlc.frontend.parameter import Parameter
 from dlc.ir import TensorType
@@ -132,7 +133,7 @@ class Optimizer:
         while name in self._names:  # parameters of two models may share a name
             ordinal += 1
             name = f"{stem}#{ordinal}"
-        state = State(name, parameter.type, lambda: np.zeros((), parameter.type.dtype))
+        state = State(name, parameter.type, lambda: np.zeros((), numpy_dtype(parameter.type.dtype)))
         loaded = self._loaded.pop(name, None)
         if loaded is not None:
             state.assign(loaded)

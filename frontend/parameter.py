@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.dtypes import NUMERIC, dtype_name
+from dlc.dtypes import NUMERIC, dtype_name, numpy_dtype
 from dlc.errors import ArgumentError, GraphError, ShapeError
 from dlc.frontend.initialisers import Initialiser, words_for
 from dlc.ir import TensorType
@@ -157,7 +157,7 @@ class Parameter:
         return self._value_from(*self._drawn)
 
     def _value_from(self, seed: int, name: str) -> Array:
-        return np.asarray(self.initialiser(self.shape, words_for(seed, name))).astype(self.dtype)
+        return np.asarray(self.initialiser(self.shape, words_for(seed, name))).astype(numpy_dtype(self.dtype))
 
     # ---- use as a tensor
 

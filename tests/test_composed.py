@@ -165,6 +165,18 @@ def test_attention_against_numpy() -> None:
     check_grad(dlc.graph(inputs, [dlc.square(dlc.attention(*inputs, mask=dlc.constant(mask))).sum()]))
 
 
+def test_attention_adds_a_mask_of_floats() -> None:
+    q, k, v = (RNG.standard_normal(s) for s in [(2, 3, 4), (2, 5, 4), (2, 5, 6)])
+    bias = RNG.standard_normal((3, 5))
+    bias[0, 1] = -INF
+    want = softmax(q @ k.swapaxes(1, 2) / 2 + bias) @ v
+    np.testing.assert_allclose(dlc.evaluate(dlc.attention(q, k, v, mask=bias)), want, rtol=1e-12)
+    biases = dlc.input("bias", (3, 5), "float64")
+    check_grad(dlc.graph([biases], [dlc.attention(q, k, v, mask=biases)]))
+    with pytest.raises(DTypeError, match="bools"):
+        dlc.attention(q, k, v, mask=np.ones((3, 5), np.int64))
+
+
 @pytest.mark.parametrize("function", [dlc.gelu, dlc.silu, dlc.softplus, lambda x: dlc.gelu(x, approximate="tanh")])
 def test_activations_have_gradients_and_limits(function: Any) -> None:
     x = dlc.input("x", (7,), "float64")

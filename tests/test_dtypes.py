@@ -297,6 +297,12 @@ def test_files_of_arrays_hold_every_dtype(tmp_path: Path) -> None:
         read_arrays(tmp_path / "c.safetensors")
 
 
+def test_weights_of_bfloat16_are_drawn_where_nobody_has_told_numpy_of_it() -> None:
+    program = "from dlc import nn; assert nn.Linear(3, 2, dtype='bfloat16').weight.value.dtype.name == 'bfloat16'"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("half", HALF)
 def test_weights_and_onnx_models_of_halves_come_back(half: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

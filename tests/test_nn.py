@@ -318,6 +318,19 @@ def test_layer_norm_follows_its_formula() -> None:
         layer(dlc.input("x", ("N", 4, 3)))
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_norms_of_the_last_axis_learn_its_size_from_the_first_input(norm: Any) -> None:
+    layer, x = norm(), dlc.input("x", ("N", 4, 3))
+    assert layer(x).shape == x.shape and layer.weight.shape == (3,)
+    with pytest.raises(ShapeError, match=r"needs the parameter 'weight' of shape \(5,\), but it has \(3,\)"):
+        layer(dlc.input("x", ("N", 5)))
+    assert norm(elementwise_affine=False)(dlc.input("x", (2, "D"))).ndim == 2
+    with pytest.raises(ShapeError, match="named dim"):
+        norm()(dlc.input("x", (2, "D")))
+    with pytest.raises(AttributeValueError, match=r"normalized_shape is an int or a tuple of ints, not 2\.5"):
+        norm(2.5)
+
+
 @pytest.mark.parametrize(
     ("make", "shape"), [(nn.BatchNorm1d, (6, 3)), (nn.BatchNorm1d, (6, 3, 4)), (nn.BatchNorm2d, (5, 3, 4, 2))]
 )

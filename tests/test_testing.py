@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dlc
-from dlc import ops, passes
+from dlc import nn, ops, passes
 from dlc.errors import GradientError, VerificationError
 from dlc.ir import Graph, TensorType
 from dlc.ops.tensor import state_node
@@ -99,6 +99,26 @@ def test_check_grad_rejects_nan_and_what_has_no_gradient():
         check_grad(lambda x: x + 1, [[1, 2]])
     with pytest.raises(GradientError, match="needs inputs="):
         check_grad(lambda x: x)
+
+
+def test_check_grad_at_the_values_that_a_model_has():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+    graph = dlc.trace(model, dlc.input("x", ("N", 3)))
+    check_grad(graph, own_values=True)
+    model[0].weight.assign(np.full((2, 3), np.nan, np.float32))
+    check_grad(graph)
+    with pytest.raises(AssertionError, match="not finite"):
+        check_grad(graph, own_values=True)
+
+
+def test_check_grad_holds_what_is_stopped():
+    def pulled(x):  # the gradient of a stopped value within a stopped value is that of a constant too
+        inner = dlc.stop_gradient(dlc.exp(x))
+        return x * dlc.stop_gradient(inner * x) + inner * x
+
+    check_grad(pulled, [[0.3, 1.7]], hold_stopped=True)
+    with pytest.raises(AssertionError, match="finite differences"):
+        check_grad(pulled, [[0.3, 1.7]])
 
 
 def test_check_grad_covers_states_and_named_dims():

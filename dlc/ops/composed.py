@@ -255,7 +255,8 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, sc
     """softmax(q k^T * scale) v: q[..., T, D], k[..., S, D] and v[..., S, E] give [..., T, E]; scale is 1/sqrt(D).
 
     Where `mask`, bools that broadcast to [..., T, S], is false, and with `causal` where a key comes after its query,
-    nothing is attended to; a query without any key gets zeros. A. Vaswani et al., "Attention is all you need", 2017.
+    nothing is attended to; a query without any key gets zeros. A mask of floats is added to the scores instead, as
+    biases of relative positions are. A. Vaswani et al., "Attention is all you need", 2017.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.attention([[1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]], [[2.0], [4.0]])).tolist()
@@ -272,5 +273,8 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, sc
         t, s = scores.shape[-2:]
         scores = where(iota((t, s), 1) <= iota((t, s), 0), scores, nothing)
     if mask is not None:
-        scores = where(wrap(mask), scores, nothing)
+        given = wrap(mask)
+        if given.dtype != "bool" and given.dtype not in FLOATING:
+            raise DTypeError(f"attention: the mask is of bools (true: attended to) or floats, not {given.type}")
+        scores = where(given, scores, nothing) if given.dtype == "bool" else scores + given
     return matmul(softmax(scores), v)

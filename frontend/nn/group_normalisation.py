@@ -11,6 +11,7 @@ from dlc.errors import AttributeValueError, ShapeError
 from dlc.frontend import initialisers
 from dlc.frontend.nn.linear import known_size
 from dlc.frontend.nn.module import Module, layer_name
+from dlc.frontend.nn.normalisation import TrailingNorm
 from dlc.frontend.parameter import Buffer, Parameter
 from dlc.ops import (
     TRAINING,
@@ -190,10 +191,11 @@ class LocalResponseNorm(Module):
         return f"{self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}"
 
 
-class RMSNorm(Module):
+class RMSNorm(TrailingNorm):
     """x / sqrt(mean(x * x) + eps) * weight over the last axes, which `normalized_shape` and the weight have.
 
-    B. Zhang and R. Sennrich, arXiv:1910.07467. `eps` None is the spacing of the dtype's numbers at 1, as in torch.
+    Without `normalized_shape` it is the last axis, as long as the first input says. `eps` None is the spacing of the
+    dtype's numbers at 1, as in torch. B. Zhang and R. Sennrich, arXiv:1910.07467.
 
     >>> import dlc
     >>> from dlc import nn
@@ -202,26 +204,15 @@ class RMSNorm(Module):
     """
 
     def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True,
-        dtype: Any = "float32",
+        self, normalized_shape: int | Sequence[int] | None = None, eps: float | None = None,
+        elementwise_affine: bool = True, dtype: Any = "float32",
     ) -> None:  # fmt: skip
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.normalized_shape = shape
-        self.eps = eps
+        shape = self._set_up(normalized_shape, eps)
         self.weight = Parameter(shape, initialisers.ones, dtype) if elementwise_affine else None
 
     def forward(self, x: Any) -> Tensor:
         """x [..., *normalized_shape] -> the same shape."""
         t = wrap(x)
-        rank = len(self.normalized_shape)
-        if t.shape[t.ndim - rank :] != self.normalized_shape:
-            raise ShapeError(
-                f"{layer_name(self)} normalises over {list(self.normalized_shape)}, which {t.type} does not end with",
-                where=here(),
-            )
+        axes = self._axes(t)
         eps = epsilon(t.dtype) if self.eps is None else self.eps
-        return rms_norm(t, self.weight, axis=tuple(range(-rank, 0)), eps=eps)
-
-    def describe(self) -> str:
-        """The shape."""
-        return f"{self.normalized_shape}"
+        return rms_norm(t, self._resolved(self.weight, t), axis=axes, eps=eps)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlc.dims import product
-from dlc.errors import ShapeError
+from dlc.errors import AttributeValueError, ShapeError
 from dlc.frontend import initialisers
 from dlc.frontend.nn.linear import known_size
 from dlc.frontend.nn.module import Module, layer_name
-from dlc.frontend.parameter import Buffer, Parameter
+from dlc.frontend.parameter import Buffer, OpenShape, Parameter, fits, shape_text
 from dlc.ops import TRAINING, layer_norm, maximum, reshape, size_of, sqrt, stop_gradient, where
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
@@ -114,9 +114,51 @@ class BatchNorm3d(_BatchNorm):
     ndims = (5,)
 
 
-class LayerNorm(Module):
+class TrailingNorm(Module):
+    """What normalisations over the last axes share: the shape of these axes, which the weights have too.
+
+    Without a shape it is the last axis, as long as the first input says.
+    """
+
+    eps: Any  # a float, or None where a subclass has a default of its own
+
+    def _set_up(self, normalized_shape: int | Sequence[int] | None, eps: float | None) -> OpenShape:
+        given: Any = (normalized_shape,) if normalized_shape is None else normalized_shape
+        given = (given,) if hasattr(given, "__index__") else given
+        if not isinstance(given, (tuple, list)) or not given:
+            raise AttributeValueError(
+                f"{type(self).__name__}: normalized_shape is an int or a tuple of ints, not {normalized_shape!r:.60}",
+                where=here(),
+            )
+        self.normalized_shape: OpenShape = tuple(given)
+        self.eps = eps
+        return self.normalized_shape
+
+    def _axes(self, x: Tensor) -> tuple[int, ...]:
+        """The axes of `x` that are normalised. Raises `ShapeError` where they are not of the layer's shape."""
+        rank = len(self.normalized_shape)
+        if not fits(self.normalized_shape, x.shape[x.ndim - rank :]):  # type: ignore[arg-type]
+            raise ShapeError(
+                f"{layer_name(self)} normalises over {list(self.normalized_shape)}, which {x.type} does not end with",
+                where=here(),
+            )
+        return tuple(range(-rank, 0))
+
+    def _resolved(self, parameter: Parameter | None, x: Tensor) -> Tensor | None:
+        if parameter is None:
+            return None
+        shape = [known_size(self, x, axis, "features in the last axis") for axis in self._axes(x)]
+        return parameter.resolve(shape, f"{layer_name(self)}, given {x.type},")
+
+    def describe(self) -> str:
+        """Shape and eps."""
+        return shape_text(self.normalized_shape) + ("" if self.eps is None else f", eps={self.eps:g}")
+
+
+class LayerNorm(TrailingNorm):
     """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axes; weight and bias have `normalized_shape`.
 
+    Without `normalized_shape` it is the last axis, as long as the first input says.
     Ba, Kiros and Hinton (2016), arXiv:1607.06450, section 3.
 
     >>> import dlc
@@ -127,32 +169,22 @@ class LayerNorm(Module):
 
     def __init__(
         self,
-        normalized_shape: int | Sequence[int],
+        normalized_shape: int | Sequence[int] | None = None,
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
         dtype: Any = "float32",
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.normalized_shape = shape
-        self.eps = eps
+        shape = self._set_up(normalized_shape, eps)
         self.weight = Parameter(shape, initialisers.ones, dtype) if elementwise_affine else None
         self.bias = Parameter(shape, initialisers.zeros, dtype) if elementwise_affine and bias else None
 
     def forward(self, x: Any) -> Tensor:
         """x [..., *normalized_shape] -> the same shape."""
-        x = wrap(x)
-        rank = len(self.normalized_shape)
-        if x.shape[x.ndim - rank :] != self.normalized_shape:
-            raise ShapeError(
-                f"{layer_name(self)} normalises over {list(self.normalized_shape)}, which {x.type} does not end with",
-                where=here(),
-            )
-        return layer_norm(x, self.weight, self.bias, axis=tuple(range(-rank, 0)), eps=self.eps)
-
-    def describe(self) -> str:
-        """Shape and eps."""
-        return f"{self.normalized_shape}, eps={self.eps:g}"
+        t = wrap(x)
+        axes = self._axes(t)
+        weight, bias = self._resolved(self.weight, t), self._resolved(self.bias, t)
+        return layer_norm(t, weight, bias, axis=axes, eps=self.eps)
 
 
 def _beside(v: Tensor, x: Tensor) -> Tensor:
