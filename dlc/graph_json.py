@@ -93,9 +93,8 @@ class _Writer:
             "nodes": [self.node(n, numbers) for n in graph.nodes],
         }
         if self.origins:
-            record["origins"] = {
-                str(numbers[n]): [list(o) for o in places] for n, places in graph.origins.items() if n in numbers
-            }
+            places = graph.origins  # by number, whatever the order in which they were found
+            record["origins"] = {str(i): [list(o) for o in places[n]] for n, i in numbers.items() if n in places}
         return record
 
     def node(self, node: Node, numbers: dict[Node, int]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dlc.errors import DlcError, GradientError, ShapeError
 from dlc.ir import Graph, Node, TensorType, TupleType, topological
 from dlc.ops import broadcast_to, scalar
 from dlc.ops.definition import Kind
+from dlc.ops.elementwise import taken_as
 from dlc.ops.scan_gradient import use_gradients
 from dlc.ops.tensor import Tensor, collect_origins, handles_below, wrap
 from dlc.provenance import Origin, here, phase, written_at
@@ -219,15 +220,19 @@ def _seed(output: Tensor, cotangent: Any) -> Tensor:
                 where=output.origin or here(),
             )
         return scalar(1, output.dtype)
-    if isinstance(cotangent, (int, float)) and not isinstance(cotangent, bool):
-        cotangent = scalar(cotangent, output.dtype)
     try:
-        g = wrap(cotangent)
+        g = as_beside(cotangent, output)
     except DlcError as error:
         raise GradientError(f"a cotangent must be a tensor or number: {error.message}", where=here()) from error
     if g.node.type != output.node.type:
         raise ShapeError(f"the output {output.node!r} needs a cotangent of its type, got {g.node.type}", where=here())
     return g
+
+
+def as_beside(value: Any, t: Tensor) -> Tensor:
+    """A cotangent or tangent of `t` as a tensor; Python numbers, alone or in lists, have the dtype of `t`."""
+    python = isinstance(value, (int, float, list, tuple)) and not isinstance(value, bool)
+    return taken_as(value, t.dtype) if python else wrap(value)
 
 
 use_gradients(gradients)  # the bodies of loops are differentiated by the same sweep

@@ -11,12 +11,13 @@ from typing import Any
 from dlc.dims import product
 from dlc.errors import GradientError, ShapeError
 from dlc.ir import Node, TensorType
-from dlc.ops import equal, iota, reshape, scan, zeros
+from dlc.ops import equal, iota, reshape, zeros
 from dlc.ops.elementwise import astype
 from dlc.ops.leaves import placeholder
 from dlc.ops.scan import replaced
 from dlc.ops.tensor import Tensor, wrap
-from dlc.passes.autodiff import gradients
+from dlc.passes.autodiff import as_beside, gradients
+from dlc.passes.vmap import vmap
 from dlc.provenance import here
 
 
@@ -77,29 +78,33 @@ def hvp(y: Any, xs: Any, vectors: Any) -> Any:
 def jacobian(y: Any, xs: Any) -> Any:
     """All partial derivatives of `y` by `xs`: per x, of shape (*y.shape, *x.shape).
 
-    `xs` is a tensor, which gives one Jacobian, or a list, which gives a list. Rows are made by one loop, a VJP each:
-    work that they share is done once before it, and the number of kernels does not depend on the size of y.
+    `xs` is a tensor, which gives one Jacobian, or a list, which gives a list; so is `y`, outside of that: for lists
+    of both, ``jacobian(ys, xs)[i][j]`` is that of ys[i] by xs[j]. Rows are VJPs, all at once by `dlc.vmap`: what the
+    forward pass computes is computed once, the number of kernels does not depend on the size of y, and the backward
+    pass takes as many times its memory as y has elements. Raises `GradientError` as `dlc.grad` does.
 
     >>> import dlc
     >>> x = dlc.constant([1.0, 2.0])
     >>> dlc.evaluate(jacobian(x * x, x)).tolist()
     [[2.0, 0.0], [0.0, 4.0]]
     """
-    output, inputs = wrap(y), _listed(xs)
+    inputs = _listed(xs)
+    return _formed([_formed(_rows(output, inputs), xs) for output in _listed(y)], y)
+
+
+def _rows(output: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The Jacobians of one tensor: a VJP of each of its elements."""
     size = product(output.shape)
-
-    def row(carry: Any, place: Tensor) -> Any:
-        unit = astype(equal(iota((size,), 0), place), output.dtype)
-        return carry, tuple(gradients([output], inputs, [reshape(unit, output.shape)]))
-
-    _, rows = scan(row, (), iota((size,), 0))
-    found = [reshape(r, (*output.shape, *x.shape)) for r, x in zip(rows, inputs, strict=True)]
-    return _formed(found, xs)
+    places = iota((size,))
+    units = astype(equal(reshape(places, (size, 1)), places), output.dtype)
+    rows = vmap(lambda unit: gradients([output], inputs, [unit]))(reshape(units, (size, *output.shape)))
+    return [reshape(r, (*output.shape, *x.shape)) for r, x in zip(rows, inputs, strict=True)]
 
 
-def hessian(y: Any, x: Any) -> Tensor:
-    """All second partial derivatives of the 0-d `y` by one tensor `x`, of shape (*x.shape, *x.shape).
+def hessian(y: Any, xs: Any) -> Any:
+    """All second partial derivatives of the 0-d `y` by `xs`, of shape (*x.shape, *x.shape).
 
+    For a list, ``hessian(y, xs)[i][j]`` is the derivative by xs[i] and xs[j], of shape (*xs[i].shape, *xs[j].shape).
     Raises `GradientError` for a y that is not 0-d.
 
     >>> import dlc
@@ -107,9 +112,7 @@ def hessian(y: Any, x: Any) -> Tensor:
     >>> dlc.evaluate(hessian((x * x * x).sum(), x)).tolist()
     [[6.0, 0.0], [0.0, 12.0]]
     """
-    (g,) = gradients([wrap(y)], [wrap(x)])
-    found: Tensor = jacobian(g, x)
-    return found
+    return jacobian(_formed(gradients([wrap(y)], _listed(xs)), xs), xs)
 
 
 def _listed(value: Any) -> list[Tensor]:
@@ -130,7 +133,7 @@ def _matched(values: Any, like: Any, what: str) -> list[Any]:
 
 
 def _tangents(inputs: Sequence[Tensor], given: Sequence[Any]) -> list[Tensor]:
-    found = [wrap(v) for v in given]
+    found = [as_beside(v, x) for v, x in zip(given, inputs, strict=True)]
     for x, t in zip(inputs, found, strict=True):
         if t.node.type != x.node.type:
             raise ShapeError(f"{x.node!r} needs a tangent of its type, got {t.node.type}", where=here())

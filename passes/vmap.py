@@ -8,17 +8,17 @@ from typing import Any
 
 from dlc.dims import DimLike
 from dlc.errors import AttributeValueError, GraphError, ShapeError, UnsupportedError
-from dlc.ir import Graph, Node, TensorType, make_node, topological
+from dlc.ir import Graph, Node, TensorType, make_node, same_op, topological
 from dlc.ops import moveaxis
 from dlc.ops import sum as sum_
-from dlc.ops.definition import Kind, located
+from dlc.ops.definition import Kind, check_function, located
 from dlc.ops.leaves import INPUT, InputLeaf
 from dlc.ops.random import observed_sites
 from dlc.ops.reduce import one_axis
 from dlc.ops.tensor import Tensor, collect_origins, handles_below, wrap
 from dlc.passes.autodiff import first_handles
 from dlc.passes.batching_rules import Value, rule_of, spread
-from dlc.provenance import written_at
+from dlc.provenance import here, written_at
 
 
 def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, randomness: str = "same") -> Any:
@@ -48,12 +48,15 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, rand
     >>> dlc.evaluate(dlc.vmap(lambda row: dlc.grad((row * w).sum(), w))(x)).tolist()  # a gradient for each sample
     [[1.0, 2.0], [3.0, 4.0]]
     """
-    if not callable(function):
-        raise AttributeValueError(f"vmap takes a function, not {function!r:.60}")
+    check_function(function, "vmap")
     if randomness not in ("same", "different"):
-        raise AttributeValueError(f"vmap: randomness={randomness!r} is unknown; use 'same' or 'different'")
+        message = f"vmap: randomness={randomness!r} is unknown; use 'same' or 'different'"
+        raise AttributeValueError(message, where=here())
 
-    def mapped(*args: Any) -> Any:
+    def mapped(*args: Any, **named: Any) -> Any:
+        if named:
+            message = f"vmap: arguments go by position, not by name as {', '.join(named)}; bind others with a lambda"
+            raise AttributeValueError(message)
         return _mapped(function, args, in_axes, out_axes, randomness == "different")
 
     return located(wraps(function)(mapped))
@@ -160,6 +163,13 @@ def _placed(t: Tensor, batched: bool, axis: int | None, size: DimLike) -> Tensor
 # ---------------------------------------------------------------- the graph of a batch
 
 
+def _rebuilt(t: Tensor, operands: Sequence[Tensor]) -> Tensor:
+    """`t` on what its operands are for the batch: the same for all samples, and yet of new nodes, such as the loop's
+    that makes values that differ beside them."""
+    nodes = tuple([x.node for x in operands])
+    return t if nodes == t.node.inputs else Tensor(same_op(t.node, nodes), t.origin, (*operands, t))
+
+
 class _Batching:
     """Replaces nodes by what they are for a whole batch; `sites` are those of draws that each sample makes itself."""
 
@@ -232,7 +242,7 @@ class _Batching:
                 continue
             operands = [found[x] for x in node.inputs]
             if not any(m for _, m in operands) and not self.draws(node):
-                found[node] = handle, False
+                found[node] = _rebuilt(handle, [t for t, _ in operands]), False
                 continue
             result = self._batched(node, operands, handle)
             if isinstance(result, list) and not isinstance(node.type, TensorType):

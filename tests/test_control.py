@@ -8,7 +8,15 @@ import pytest
 from runnable import BACKENDS
 
 import dlc
-from dlc.errors import DlcError, GradientError, GraphError, IndexOutOfRangeError, ShapeError
+from dlc.errors import (
+    AttributeValueError,
+    DlcError,
+    DTypeError,
+    GradientError,
+    GraphError,
+    IndexOutOfRangeError,
+    ShapeError,
+)
 from dlc.ir import Graph, Node
 from dlc.passes import PIPELINE, constant_folding, dead_code, gradients, merge_scans, verify
 from dlc.testing import check_grad, check_pass
@@ -349,6 +357,15 @@ class Counting(dlc.nn.Module):
         (lambda x: dlc.while_loop(lambda t: True, lambda t: (t, t), x), GraphError, ("takes 1 carries and returns 2",)),
         (lambda x: dlc.while_loop(lambda: True, lambda: ()), GraphError, ("needs a carry",)),
         (lambda x: dlc.while_loop(lambda t: True, lambda t: t, x, max_steps="a b"), DlcError, ("a b",)),
+        (lambda x: dlc.cond(True, x, lambda: x), AttributeValueError, ("cond takes a function, not <Tensor input",)),
+        (lambda x: dlc.while_loop(True, lambda t: t, x), AttributeValueError, ("while_loop takes a function, not",)),
+        (lambda x: dlc.scan(x, x, x), AttributeValueError, ("scan takes a function, not <Tensor",)),
+        (lambda x: dlc.checkpoint(x, x), AttributeValueError, ("checkpoint takes a function, not <Tensor",)),
+        (lambda x: dlc.custom_vjp(x), AttributeValueError, ("custom_vjp takes a function, not <Tensor",)),
+        (lambda x: dlc.vmap(x), AttributeValueError, ("vmap takes a function, not <Tensor",)),
+        (lambda x: dlc.vmap(dlc.sum)(x, axis=0), AttributeValueError, ("by position, not by name as axis",)),
+        (lambda x: dlc.grad([x, x], x), GradientError, ("needs a scalar",)),
+        (lambda x: dlc.exp([x, x]), DTypeError, ("several tensors stand for one", "dlc.stack")),
         (lambda x: dlc.while_loop(lambda t: True, lambda t: t, x, max_steps=-1), DlcError, ("-1",)),
     ],
 )

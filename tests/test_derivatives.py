@@ -68,6 +68,42 @@ def test_jacobian_rows_are_vjps_and_of_any_rank() -> None:
         np.testing.assert_allclose(jw[place], gw, rtol=1e-12, atol=1e-14)
 
 
+def test_a_jacobian_is_of_one_size_whatever_the_function_gives() -> None:
+    def nodes(size: int) -> int:
+        x, w = dlc.input("x", (size,)), dlc.input("w", (size, size))
+        return len(dlc.graph([x, w], [dlc.jacobian(dlc.tanh(w @ x), x), dlc.hessian(dlc.tanh(w @ x).sum(), x)]).nodes)
+
+    assert nodes(3) == nodes(500)
+
+
+def test_jacobians_and_hessians_of_several() -> None:
+    x, y = dlc.constant([1.0, 2.0], "float64"), dlc.constant([3.0, 4.0, 5.0], "float64")
+    product = x[:, None] * y
+    (by_x, by_y), (total_by_x, total_by_y) = dlc.jacobian([product, (x * x).sum()], [x, y])
+    found = dlc.evaluate(by_x, by_y, total_by_x, total_by_y)
+    np.testing.assert_array_equal(found[0], np.einsum("ik,j->ijk", np.eye(2), [3.0, 4.0, 5.0]))
+    np.testing.assert_array_equal(found[1], np.einsum("jk,i->ijk", np.eye(3), [1.0, 2.0]))
+    np.testing.assert_array_equal(found[2], [2.0, 4.0])
+    np.testing.assert_array_equal(found[3], [0.0, 0.0, 0.0])
+    ((xx, xy), (yx, yy)) = dlc.hessian((product * x[:, None]).sum(), [x, y])
+    found = dlc.evaluate(xx, xy, yx, yy)
+    np.testing.assert_array_equal(found[0], 24.0 * np.eye(2))
+    np.testing.assert_array_equal(found[1], [[2.0] * 3, [4.0] * 3])
+    np.testing.assert_array_equal(found[2], found[1].T)
+    np.testing.assert_array_equal(found[3], np.zeros((3, 3)))
+
+
+def test_python_numbers_and_lists_are_cotangents_and_tangents_of_any_dtype() -> None:
+    x = dlc.constant([1.0, 2.0], "float64")
+    found = dlc.evaluate(
+        dlc.vjp(x * x, x, [0.1, 0.2]), dlc.jvp(x * x, x, [0.1, 0.2]), dlc.hvp((x * x).sum(), x, [0.1, 0.2]),
+        dlc.grad((x * x).sum(), x, np.float64(0.1)),
+    )  # fmt: skip
+    for got, want in zip(found, ([0.2, 0.8], [0.2, 0.8], [0.2, 0.4], [0.2, 0.4]), strict=True):
+        assert got.dtype == np.float64
+        np.testing.assert_allclose(got, want, rtol=1e-15)
+
+
 def test_jacobian_with_a_named_dim() -> None:
     x = dlc.input("x", ("N",), "float64")
     (got,) = run([dlc.jacobian(x * x, x)], [x], [1.0, 2.0, 3.0])

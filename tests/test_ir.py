@@ -393,6 +393,21 @@ def test_json_round_trip():
     assert again.states[0].leaf.value.tolist() == [0.0, 0.0, 0.0]
 
 
+def test_json_lists_places_in_the_order_of_nodes():
+    x = dlc.input("x", (3,))
+    y = dlc.cond(x[0] > 0, lambda: dlc.exp(x) * 2, lambda: x)
+    graph = dlc.graph([x], [y])
+    (choice,) = (n for n in graph.nodes if n.op.name == "cond")
+
+    def turned(g: Graph) -> Graph:
+        return Graph(g.inputs, g.outputs, origins=dict(reversed(g.origins.items())))
+
+    for g in (graph, choice.attrs["then"]):
+        text = graph_to_json(turned(g))
+        assert text == graph_to_json(g)
+        assert [*json.loads(text)["origins"]] == sorted(json.loads(text)["origins"], key=int)
+
+
 def test_json_without_the_classes_of_modules_is_read():
     record = json.loads(graph_to_json(example()))
     for places in record["origins"].values():

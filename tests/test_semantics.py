@@ -201,6 +201,12 @@ def test_promotion_is_the_array_apis_and_python_scalars_are_weak() -> None:
         i + 1.5
     with pytest.raises(DTypeError):
         i + f
+    third = np.float64(1.0) / 3.0
+    assert {t.dtype for t in (dlc.constant(third), f * third, third * f, f * np.array(third))} == {"float64"}
+    assert {t.dtype for t in (dlc.constant(float(third)), dlc.constant([1.0]), f * [1.0])} == {"float32"}
+    one = dlc.constant(np.ones(1))
+    for product in (one * third, one * float(third), one * [float(third)], [float(third)] * one):
+        assert dlc.evaluate(product).ravel().tolist() == [1.0 / 3.0]
 
 
 def test_program_refuses_a_lossy_cast() -> None:

@@ -246,6 +246,27 @@ def test_a_loop_batches_only_the_carries_that_differ() -> None:
             np.testing.assert_allclose(got if got.shape == want.shape else got[i], want, rtol=1e-14)
 
 
+def test_what_is_the_same_for_all_may_hang_on_a_loop_beside_what_differs() -> None:
+    x, rows = dlc.constant([1.0, 2.0], "float64"), np.arange(6.0).reshape(3, 2)
+
+    def loop(s: Any) -> Any:
+        (h, k), ys = dlc.scan(lambda c, z: ((c[0] * s + z, c[1] + z), c[1] * 2.0), (x, x), rows)
+        return h + dlc.sin(k) + ys[1]
+
+    def choice(s: Any) -> Any:
+        a, b = dlc.cond(x[0] > 0, lambda t: (t * s, dlc.cos(x)), lambda t: (t, x), x)
+        return a + dlc.exp(b)
+
+    def recomputed(g: Any) -> Any:
+        return dlc.vjp(dlc.checkpoint(lambda t: dlc.tanh(t * t), x), x, g)
+
+    batch = np.array([[0.5, -1.0], [2.0, 3.0]])
+    for function in (loop, choice, recomputed):
+        found = dlc.evaluate(dlc.vmap(function)(batch))
+        each = [dlc.evaluate(function(dlc.constant(row, "float64"))) for row in batch]
+        np.testing.assert_allclose(found, each, rtol=1e-14)
+
+
 def test_a_loop_around_a_mapped_function() -> None:
     x = np.arange(6.0).reshape(2, 3)
     last, _ = dlc.scan(lambda h, row: (dlc.vmap(lambda a, b: dlc.sin(a) + b)(h, row), ()), dlc.constant(x[0]), x)

@@ -16,7 +16,7 @@ from dlc.dims import DimLike
 from dlc.dtypes import FLOATING
 from dlc.errors import DlcError, GradientError, GraphError, ShapeError
 from dlc.ir import Graph, Node, TupleType, Type, topological
-from dlc.ops.definition import Array, Emitter, Kind, Op, Sample, arrays, build, define, register
+from dlc.ops.definition import Array, Emitter, Kind, Op, Sample, arrays, build, check_function, define, register
 from dlc.ops.fill import zeros
 from dlc.ops.interpret import BoundGraph
 from dlc.ops.leaves import AmbientLeaf, item, placeholder
@@ -181,6 +181,7 @@ def checkpoint(function: Callable[..., Any], *operands: Any) -> Any:
     >>> dlc.evaluate(dlc.grad(y.sum(), x)).tolist() == dlc.evaluate(dlc.grad((dlc.exp(x) * x).sum(), x)).tolist()
     True
     """
+    check_function(function, "checkpoint")
     name, given = function_name(function), [wrap(x) for x in operands]
     inner = [placeholder(f"operand{i}", t.node.type) for i, t in enumerate(given)]
     result = function(*inner)
@@ -233,12 +234,14 @@ class custom_vjp:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        check_function(function, "custom_vjp")
         update_wrapper(self, function)
         self.function = function
         self.rule: Callable[..., Any] | None = None
 
     def backward(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """State the backward rule; usable as a decorator."""
+        check_function(rule, f"{function_name(self.function)}.backward")
         self.rule = rule
         return rule
 

@@ -17,7 +17,7 @@ from dlc.dtypes import FLOATING
 from dlc.errors import GraphError, ShapeError
 from dlc.ir import Graph, Node, TensorType, TupleType, Type, new_nodes, topological
 from dlc.ops.call import flat_results, formed, function_name, refuse_updates
-from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, located, register
+from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, check_function, located, register
 from dlc.ops.elementwise import convert
 from dlc.ops.interpret import BoundGraph
 from dlc.ops.leaves import item, placeholder, scalar
@@ -115,6 +115,8 @@ def cond(pred: Any, then_fn: Callable[..., Any], else_fn: Callable[..., Any], *o
     >>> [v.item() for v in dlc.evaluate(y, dlc.grad(y, x))]
     [4.0, -1.0]
     """
+    for function in (then_fn, else_fn):
+        check_function(function, "cond")
     given = [wrap(x) for x in operands]
     condition = one_bool(pred, "cond: the condition")
     inner = [placeholder(f"operand{i}", t.node.type) for i, t in enumerate(given)]

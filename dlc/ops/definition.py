@@ -224,6 +224,14 @@ def located(function: Callable[P, R]) -> Callable[P, R]:
     return public
 
 
+def check_function(value: Any, what: str) -> None:
+    """Raise `AttributeValueError` unless `value` can be called."""
+    if not callable(value):
+        raise AttributeValueError(
+            f"{what} takes a function, not {value!r:.60}; a tensor is what ``lambda *_: tensor`` returns", where=here()
+        )
+
+
 class Defined(Protocol[P]):
     """A public function of the catalogue: callable, with its op's definition on it."""
 

@@ -77,10 +77,13 @@ def promoted(operands: Sequence[Any]) -> list[Tensor]:
         dtype = dtypes.promote(*names)
     else:
         dtype = max((wrap(x).dtype for x in operands), key=dtypes.ALL.index)
-    return [
-        convert(t, dtype) if t is not None else scalar(x, dtypes.weak_dtype(x, dtype) if names else dtype)
-        for x, t in zip(operands, strong, strict=True)
-    ]
+
+    def read(x: Any, t: Tensor | None) -> Tensor:
+        if t is None:
+            return scalar(x, dtypes.weak_dtype(x, dtype) if names else dtype)
+        return taken_as(x, dtype) if isinstance(x, (list, tuple)) else convert(t, dtype)
+
+    return [read(x, t) for x, t in zip(operands, strong, strict=True)]
 
 
 def rounded_once(*names: str) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:

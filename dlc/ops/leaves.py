@@ -81,7 +81,7 @@ def placeholder(name: str, t: TensorType) -> Tensor:
 
 @located
 def constant(value: Any, dtype: Any = None) -> Tensor:
-    """A constant tensor; lists and Python floats become float32 unless `dtype` says otherwise.
+    """A constant tensor; lists and Python floats become float32 unless `dtype` says otherwise; NumPy's keep theirs.
 
     Raises `DTypeError` where an integer `dtype` cannot hold the values exactly.
 

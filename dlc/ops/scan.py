@@ -17,7 +17,7 @@ from dlc.dims import DimLike, dim, evaluate
 from dlc.dtypes import numpy_dtype
 from dlc.errors import GraphError, ShapeError
 from dlc.ir import Graph, Node, TensorType, TupleType, Type, same_op, topological
-from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, register
+from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, check_function, register
 from dlc.ops.interpret import BoundGraph
 from dlc.ops.leaves import item, placeholder
 from dlc.ops.tensor import Tensor, collect_origins, handles_below, wrap
@@ -111,6 +111,7 @@ def scan(
     >>> [v.tolist() for v in dlc.evaluate(total, sums)]
     [6.0, [1.0, 3.0, 6.0]]
     """
+    check_function(body, "scan")
     carry_in, slices_in = _tensors(init, "init"), _tensors(xs, "xs")
     steps = _common_length(slices_in, length)
     carry = [placeholder(f"carry{i}", t.type) for i, t in enumerate(carry_in)]

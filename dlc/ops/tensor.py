@@ -258,6 +258,8 @@ def state_node(state: State) -> Node:
 def wrap(value: Any) -> Tensor:
     """A tensor of anything that means one: a tensor, node, state, NumPy array or scalar (which is not weak here).
 
+    Python floats, alone or in lists, are float32; arrays and scalars of NumPy keep their dtype, float64 too.
+
     Raises `DTypeError` for what does not.
     """
     if isinstance(value, Tensor):
@@ -272,11 +274,15 @@ def wrap(value: Any) -> Tensor:
     if hasattr(value, "as_tensor"):  # a module's parameter
         return value.as_tensor()
     if isinstance(value, (bool, int, float, np.ndarray, np.generic, list, tuple)):
+        if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
+            message = f"several tensors stand for one: {value!r:.80}; join them with dlc.stack or dlc.concat"
+            raise DTypeError(message, where=here())
         try:
             array = np.asarray(value)
         except ValueError:
             raise DTypeError(f"rows of unequal lengths are not an array: {value!r:.80}", where=here()) from None
-        if isinstance(value, (float, list, tuple)) and array.dtype == np.float64:
+        python = isinstance(value, (float, list, tuple)) and not isinstance(value, np.generic)
+        if python and array.dtype == np.float64:
             array = array.astype(np.float32)
         if name_of(array.dtype) in ALL:
             return Tensor(make_node(CONSTANT, (), {"value": Literal(array)}), here())

@@ -15,7 +15,7 @@ from dlc.errors import AttributeValueError, GradientError, GraphError, ShapeErro
 from dlc.ir import Graph, TensorType, TupleType, Type
 from dlc.ops.call import flat_results, formed, function_name, refuse_updates
 from dlc.ops.cond import body_of, cond, one_bool, outside_of
-from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, located, register
+from dlc.ops.definition import Array, Kind, Op, Sample, arrays, build, check_function, located, register
 from dlc.ops.interpret import BoundGraph
 from dlc.ops.leaves import item, placeholder
 from dlc.ops.scan import depending_on, replaced, scan
@@ -139,6 +139,8 @@ def while_loop(
     >>> [v.item() for v in dlc.evaluate(n, power)]
     [5, 243.0]
     """
+    for function in (cond_fn, body_fn):
+        check_function(function, "while_loop")
     name = function_name(body_fn)
     if not carries:
         raise GraphError("while_loop needs a carry: a value that changes from step to step", where=here())
