@@ -42,6 +42,9 @@ def _after(w: Writer, node: Node, xs: list[Value]) -> Value:
 @exports("scan")
 def _scan(w: Writer, node: Node, xs: list[Value]) -> list[Value]:
     body, carries, slices = (node.attrs[k] for k in ("body", "carries", "slices"))
+    if node.attrs["length"] == 0:  # which ONNX Runtime refuses to do
+        nothing = [w.filled(0, t.dtype, t.shape) for t in node.type.items[carries:]]
+        return [*(w.op("Identity", x) for x in xs[:carries]), *nothing]
     inner = Writer(w.root)
     names = [inner.unique(f"{w.place}{'carry' if i < carries else 'slice'}{i}") for i in range(carries + slices)]
     sliced = list(xs[carries : carries + slices])
