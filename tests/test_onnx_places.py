@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from onnx_nodes import by_dlc, by_reference, by_runtime, graph_of, model_of, one_node
+from onnx_nodes import by_reference, by_runtime, graph_of, model_of, one_node
 
 from dlc.errors import FileFormatError, UnsupportedError
+from dlc.ops.interpret import interpret
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 5, 3)).astype("f")
@@ -15,8 +16,9 @@ REDUCTIONS = ["none", "add", "mul", "min", "max"]
 
 
 def agree(model: Any, arrays: Any) -> None:
+    found = interpret(graph_of(model), arrays)[0]
     for other in (by_runtime, by_reference):
-        for a, b in zip(by_dlc(model, arrays), other(model, arrays), strict=True):
+        for a, b in zip(found, other(model, arrays), strict=True):
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
             np.testing.assert_allclose(a, b, rtol=1e-6)
 

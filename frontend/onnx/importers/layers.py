@@ -7,6 +7,7 @@ from typing import Any
 
 from dlc import ops
 from dlc.dims import Dim
+from dlc.dtypes import FLOATING
 from dlc.errors import FileFormatError
 from dlc.frontend.onnx.call import Call, Importer
 from dlc.frontend.onnx.importers.quantised import quantised_convolutions
@@ -15,10 +16,20 @@ from dlc.ops.tensor import Tensor
 Pads = list[tuple[int, int]]
 
 
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The product of matrices, whose numbers may be integers: those wrap."""
+    if a.dtype in FLOATING or a.dtype != b.dtype:
+        return ops.matmul(a, b)
+    rows, columns = (a if a.ndim > 1 else ops.expand_dims(a, 0)), (b if b.ndim > 1 else ops.expand_dims(b, 1))
+    terms = ops.expand_dims(rows, -1) * ops.expand_dims(columns, -3)
+    y = ops.astype(ops.sum(terms, axis=-2), a.dtype)
+    return ops.squeeze(y, tuple(axis for axis, t in ((-2, a), (-1, b)) if t.ndim == 1))
+
+
 def _gemm(c: Call) -> Tensor:
     a, b = c[0], c[1]
     c.read.add("broadcast")  # before opset 7
-    y = ops.matmul(
+    y = _product(
         ops.matrix_transpose(a) if c.int("transA", 0) else a, ops.matrix_transpose(b) if c.int("transB", 0) else b
     )
     alpha, beta = c.float("alpha", 1.0), c.float("beta", 1.0)
@@ -113,9 +124,10 @@ def _transposed(c: Call) -> Tensor:
 
 def _batch_norm(c: Call) -> list[Tensor]:
     """In training mode also the running mean and variance after this batch, whose variance is the biased one."""
-    c.read.update(("is_test", "spatial"))  # before opset 7 and 9
+    c.read.add("is_test")  # before opset 7
     x, momentum = c[0], c.float("momentum", 0.9)
-    column = (1, -1, *[1] * (x.ndim - 2))
+    each = c.opset < 9 and not c.int("spatial", 1)  # statistics of each element of a sample, not of each channel
+    column = (1, *x.shape[1:]) if each else (1, -1, *[1] * (x.ndim - 2))
     scale, bias, mean, var = (ops.reshape(c[i], column) for i in range(1, 5))
     running: list[Tensor] = []
     if c.int("training_mode", 0):
@@ -160,5 +172,5 @@ LAYERS: dict[str, Importer] = {
     "LRN": _local_response,
     "LayerNormalization": _layer_norm,
     **quantised_convolutions(_convolved),
-    "MatMul": lambda c: ops.matmul(c[0], c[1]),
+    "MatMul": lambda c: _product(c[0], c[1]),
 }

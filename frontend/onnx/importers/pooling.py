@@ -132,10 +132,12 @@ def _resize(c: Call) -> Tensor:
         raise c.unsupported(f"resizing with coordinates {how['coordinates']!r:.40}")
     at = 2 if c.opset >= 11 else 1
     sizes = c.int_list(3) if c.has(3) else None
-    scales = None if sizes is not None else [float(s) for s in np.atleast_1d(c.static(at))]
     if c.operator == "Upsample":
         how |= {"coordinates": "asymmetric", "rounding": "floor"}
-        scales = c.attributes.get("scales", scales) if c.opset < 9 else scales
+    if c.operator == "Upsample" and c.opset < 9:
+        scales = c.floats("scales")
+    else:
+        scales = None if sizes is not None else [float(s) for s in np.atleast_1d(c.static(at))]
     given: list[Any] = sizes if sizes is not None else scales or []
     if len(given) != len(axes):
         raise FileFormatError(f"{c.place}: {len(given)} sizes or scales for {len(axes)} axes of {x.type}")

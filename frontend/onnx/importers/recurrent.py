@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dlc import ops
@@ -10,12 +11,19 @@ from dlc.errors import FileFormatError
 from dlc.frontend.onnx.call import Call, Importer
 from dlc.ops.tensor import Tensor
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "Relu": ops.relu,
-    "Sigmoid": ops.sigmoid,
-    "Softplus": ops.softplus,
-    "Softsign": ops.softsign,
-    "Tanh": ops.tanh,
+# Each with its numbers alpha and beta, where it has them, and what they are unless a node says otherwise.
+ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
+    "Affine": (lambda x, a, b: x * a + b, (1.0, 0.0)),
+    "Elu": (ops.elu, (1.0,)),
+    "HardSigmoid": (lambda x, a, b: ops.clip(x * a + b, 0.0, 1.0), (0.2, 0.5)),
+    "LeakyRelu": (ops.leaky_relu, (0.01,)),
+    "Relu": (ops.relu, ()),
+    "ScaledTanh": (lambda x, a, b: ops.tanh(x * b) * a, (1.0, 1.0)),
+    "Sigmoid": (ops.sigmoid, ()),
+    "Softplus": (ops.softplus, ()),
+    "Softsign": (ops.softsign, ()),
+    "Tanh": (ops.tanh, ()),
+    "ThresholdedRelu": (lambda x, a: ops.where(ops.greater_equal(x, a), x, ops.zeros_like(x)), (1.0,)),
 }
 Functions = list[Callable[[Tensor], Tensor]]
 Cell = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -26,11 +34,25 @@ def _functions(c: Call, each: list[str], directions: int) -> list[Functions]:
     if len(names) != len(each) * directions:
         raise FileFormatError(f"{c.place}: {len(names)} activations, but it needs {len(each) * directions}")
     known = {n.lower(): f for n, f in ACTIVATIONS.items()}
-    for name in names:
+    alphas, betas = (iter(c.floats(name) or []) for name in ("activation_alpha", "activation_beta"))
+    found: Functions = []
+    for i, name in enumerate(names):  # each takes the next number, if it has a use for one
         if name.lower() not in known:
             raise c.unsupported(f"the activation {name!r:.40}")
-    found = [known[n.lower()] for n in names]
+        function, usual = known[name.lower()]
+        given = (next(values, default) for values, default in zip((alphas, betas), usual, strict=False))
+        of_state = i % len(each) == 2  # of an LSTM's cell, which ONNX Runtime does not clip
+        found.append(_clipped(partial(_called, function, tuple(given)), None if of_state else c.float("clip")))
     return [found[i : i + len(each)] for i in range(0, len(found), len(each))]
+
+
+def _called(function: Callable[..., Tensor], numbers: tuple[float, ...], x: Tensor) -> Tensor:
+    return function(x, *numbers)
+
+
+def _clipped(function: Callable[[Tensor], Tensor], limit: float | None) -> Callable[[Tensor], Tensor]:
+    """With what comes in kept between -limit and limit."""
+    return function if limit is None else lambda x: function(ops.clip(x, -limit, limit))
 
 
 def _parts(t: Tensor, count: int, size: Any) -> list[Tensor]:
@@ -54,8 +76,6 @@ def _recurrent(c: Call, gates: int, carries: int, each: list[str], cell_of: Any)
     size = r.shape[2]
     if hidden not in (0, size):
         raise FileFormatError(f"{c.place}: hidden_size is {hidden}, but the weights have {size}")
-    if c.float("clip") is not None:
-        raise c.unsupported("clipped gates")
     functions = _functions(c, each, len(ways))
     lengths = ops.astype(c[4], "int64") if c.has(4) else None
     finished = []
