@@ -30,11 +30,14 @@ def interpolate(
     scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
+    antialias: bool = False,
 ) -> Tensor:
     """x [N, C, ...] with its trailing axes resized to `size`, or to floor(d * scale_factor), as torch does it.
 
     `mode` is "nearest", "nearest-exact", "linear" (3 axes), "bilinear" (4), "trilinear" (5), "bicubic" (4) or "area",
-    the mean over adaptive windows. With `align_corners` the first and last elements stay the first and last.
+    the mean over adaptive windows. With `align_corners` the first and last elements stay the first and last. With
+    `antialias`, for "bilinear" and "bicubic", each new element is a weighted mean over all of the old ones that it
+    covers, as in Pillow.
 
     >>> import dlc
     >>> dlc.evaluate(interpolate([[[1.0, 3.0]]], 4, mode="linear", align_corners=False)).tolist()
@@ -52,6 +55,12 @@ def interpolate(
         if how.get("mode") not in ("linear", "cubic"):
             raise AttributeValueError(f"interpolate: align_corners does not go with mode={mode!r}", where=here())
         how = {**how, "coordinates": "align_corners"}
+    if antialias:
+        if mode not in ("bilinear", "bicubic") or align_corners:
+            raise AttributeValueError(
+                "interpolate: antialias goes with mode='bilinear' and 'bicubic', without align_corners", where=here()
+            )
+        how = {**how, "antialias": True, "exclude_outside": True, "cubic": -0.5}
     if mode == "area":
         if (size is None) == (scale_factor is None):
             raise AttributeValueError("interpolate takes either a size or a scale_factor", where=here())

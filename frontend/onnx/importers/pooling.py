@@ -116,18 +116,20 @@ def _resize(c: Call) -> Tensor:
     x = c[0]
     axes = c.ints("axes") or list(range(x.ndim))
     axes = [a % x.ndim for a in axes if -x.ndim <= a < x.ndim]
-    for name, usual in (("antialias", 0), ("exclude_outside", 0)):
-        if c.int(name, usual) != usual:
-            raise c.unsupported(f"resizing with {name}={c.int(name)}")
-    c.float("extrapolation_value", 0.0)
     mode = c.text("mode", "nearest")
+    filtered = {name: bool(c.int(name, 0)) and mode != "nearest" for name in ("antialias", "exclude_outside")}
     how = {
         "mode": mode,
         "coordinates": c.text("coordinate_transformation_mode", "half_pixel" if c.opset >= 11 else "asymmetric"),
         "rounding": c.text("nearest_mode", "round_prefer_floor" if c.opset >= 11 else "floor"),
         "cubic": c.float("cubic_coeff_a", -0.75),
+        "beyond": c.float("extrapolation_value", 0.0),
+        **filtered,
     }
     policy = c.text("keep_aspect_ratio_policy", "stretch")
+    cropped = how["coordinates"] == "tf_crop_and_resize"
+    if cropped:
+        how["coordinates"] = "half_pixel"
     if how["coordinates"] not in COORDINATES:
         raise c.unsupported(f"resizing with coordinates {how['coordinates']!r:.40}")
     at = 2 if c.opset >= 11 else 1
@@ -142,8 +144,17 @@ def _resize(c: Call) -> Tensor:
     if len(given) != len(axes):
         raise FileFormatError(f"{c.place}: {len(given)} sizes or scales for {len(axes)} axes of {x.type}")
     if sizes is not None and policy != "stretch":
-        return _resized(c, x, dict(zip(axes, _in_proportion(c, x, axes, sizes, policy), strict=True)), True, how)
-    return _resized(c, x, dict(zip(axes, given, strict=True)), sizes is not None, how)
+        given = _in_proportion(c, x, axes, sizes, policy)
+    crops = _crops(c, axes) if cropped else {}
+    return _resized(c, x, dict(zip(axes, given, strict=True)), sizes is not None, how, crops)
+
+
+def _crops(c: Call, axes: list[int]) -> dict[int, tuple[float, float]]:
+    """Of each axis, which part of it is resized; of those that are not named, all."""
+    ends = np.atleast_1d(c.static(1)).astype(float).tolist()
+    if len(ends) != 2 * len(axes):
+        raise FileFormatError(f"{c.place}: a roi of {len(ends)} numbers for {len(axes)} axes")
+    return dict(zip(axes, zip(ends[: len(axes)], ends[len(axes) :], strict=True), strict=True))
 
 
 def _in_proportion(c: Call, x: Tensor, axes: list[int], sizes: list[Any], policy: str) -> list[int]:
@@ -155,9 +166,14 @@ def _in_proportion(c: Call, x: Tensor, axes: list[int], sizes: list[Any], policy
     return [math.floor(scale * d + 0.5) for d in dims]
 
 
-def _resized(c: Call, x: Tensor, given: dict[int, Any], sizes: bool, how: dict[str, Any]) -> Tensor:
+def _resized(
+    c: Call, x: Tensor, given: dict[int, Any], sizes: bool, how: dict[str, Any], crops: dict[int, tuple[float, float]]
+) -> Tensor:
     """The axes that change, moved to the end, resized, and moved back."""
-    changing = [a for a, v in given.items() if v != (x.shape[a] if sizes else 1.0)]
+    whole = (0.0, 1.0)
+    changing = [
+        a for a, v in given.items() if v != (x.shape[a] if sizes else 1.0) or crops.get(a, whole) != whole
+    ]
     if not changing:
         return x
     staying = [a for a in range(x.ndim) if a not in changing]
@@ -167,19 +183,24 @@ def _resized(c: Call, x: Tensor, given: dict[int, Any], sizes: bool, how: dict[s
     values = [given[a] for a in changing]
     if x.dtype not in FLOATING and how["mode"] != "nearest":
         raise c.unsupported(f"resizing {x.type} by {how['mode']!r:.40}")
-    if not sizes and how["coordinates"] == "align_corners":
-        ends = [x.shape[a] * s for a, s in zip(changing, values, strict=True) if isinstance(x.shape[a], int)]
-        if any(e != int(e) for e in ends):  # ONNX aligns the corners of a result of broken length then
-            raise c.unsupported("resizing by a scale that gives no whole length, with corners aligned")
+    if not sizes and how["coordinates"] == "align_corners":  # of a result whose length may be broken
+        how = {**how, "coordinates": "align_scaled_corners"}
+    if crops:
+        how = {**how, "crop": [crops[a] for a in changing]}
     wanted: dict[str, Any] = {"size" if sizes else "scale": values, **how}
     dims = [x.shape[a] for a in changing]
     lengths = values if sizes else [s * d for s, d in zip(values, dims, strict=True) if isinstance(d, int)]
-    if any(isinstance(n, Dim) or not 0 < n <= MAX_AXIS for n in (*lengths, *values)):
+    if any(isinstance(n, Dim) or not 0 < n <= MAX_AXIS for n in (*lengths, *values, *_long(dims, how))):
         raise FileFormatError(f"{c.place}: {x.type} cannot be resized by {values[:8]}")
     done = ops.resize(flat, **wanted)
     shape = [*(x.shape[a] for a in staying), *done.shape[2:]]
     back = [order.index(a) for a in range(x.ndim)]
     return ops.permute_dims(ops.reshape(done, shape), back)
+
+
+def _long(dims: list[Any], how: dict[str, Any]) -> list[int]:
+    """The axes that a filter against aliasing goes over as a whole."""
+    return [d for d in dims if how["antialias"] and isinstance(d, int)]
 
 
 POOLING: dict[str, Importer] = {
