@@ -22,6 +22,7 @@ GROUPS = {
     "places": importers.PLACES,
     "layers": importers.LAYERS,
     "pooling and resizing": importers.POOLING,
+    "places in images": importers.VISION,
     "recurrent layers": importers.RECURRENT,
     "quantised": importers.QUANTISED,
     "control": importers.CONTROL,

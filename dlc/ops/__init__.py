@@ -82,6 +82,7 @@ from dlc.ops.cumulative import (
     logcumsumexp,
 )
 from dlc.ops.definition import CATALOGUE, Kind, Op
+from dlc.ops.deformable import deform_conv2d
 from dlc.ops.diagonals import diagonal, diagonal_scatter, eye, matrix_trace, tril, triu
 from dlc.ops.elementwise import astype, where
 from dlc.ops.fill import (
@@ -159,8 +160,10 @@ from dlc.ops.powers import exp2, hypot, log2, log10, logaddexp, reciprocal
 from dlc.ops.products import cross, einsum, matrix_power, outer, tensordot, vecdot
 from dlc.ops.random import bernoulli, counted_draws, normal, permutation, randint, random_bits, uniform
 from dlc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
+from dlc.ops.regions import roi_align, roi_pool
 from dlc.ops.resizing import pixel_shuffle, resize
 from dlc.ops.rounding import clip, copysign, isinf, nextafter, round, signbit, trunc
+from dlc.ops.sampling import affine_grid, grid_sample
 from dlc.ops.scan import scan
 from dlc.ops.scattering import (
     gather_nd,

@@ -27,17 +27,17 @@ from dlc.ops.tensor import Tensor, wrap
 from dlc.ops.view import permute_dims, reshape
 
 
-def _symmetric(i: Array, d: int, n: int, scale: float) -> Array:
+def _symmetric(i: Array, d: int, n: float, scale: float) -> Array:
     return d / 2 * (1 - n / (scale * d)) + (i + 0.5) / scale - 0.5
 
 
 # the place among d old elements of each of n new ones; without a scale of its own it is n / d
-COORDINATES: dict[str, Callable[[Array, int, int, float | None], Array]] = {
+COORDINATES: dict[str, Callable[[Array, int, float, float | None], Array]] = {
     "half_pixel": lambda i, d, n, s: ((i + 0.5) * d / n if s is None else (i + 0.5) / s) - 0.5,
     "pytorch_half_pixel": lambda i, d, n, s: COORDINATES["half_pixel"](i, d, n, s) if n > 1 else i * 0.0,
     "half_pixel_symmetric": lambda i, d, n, s: _symmetric(i, d, n, n / d if s is None else s),
     "align_corners": lambda i, d, n, s: i * (d - 1) / (n - 1) if n > 1 else i * 0.0,
-    "align_scaled_corners": lambda i, d, n, s: i * (d - 1) / (length - 1) if (length := s * d if s else n) > 1 else i * 0.0,
+    "align_scaled_corners": lambda i, d, n, s: COORDINATES["align_corners"](i, d, n if s is None else s * d, None),
     "asymmetric": lambda i, d, n, s: i * d / n if s is None else i / s,
 }
 ROUNDING: dict[str, Callable[[Array], Array]] = {
@@ -148,17 +148,20 @@ def resize(
     rank = t.ndim - 2
     sizes, scales = _each(size, rank, int, "size"), _each(scale, rank, (int, float), "scale")
     crops, how = _crops(crop, rank), _How(mode, coordinates, rounding, cubic, antialias, exclude_outside)
-    outside = []
+    missed = []
     for axis, (n, s, ends) in enumerate(zip(sizes, scales, crops, strict=True), start=2):
         d = t.shape[axis]
         t = _along(t, axis, n, s, ends, how)
         if ends is not None:
-            at = how.places(d, t.shape[axis], s, ends)
-            if (missed := (at < 0) | (at > d - 1)).any():
-                outside.append(along(constant(missed), axis, t.ndim))
-    for missed in outside:
-        t = where(missed, scalar(beyond, t.dtype), t)
+            missed.append(_outside(how.places(d, t.shape[axis], s, ends), d, axis, t.ndim))  # type: ignore[arg-type]
+    for outside in missed:
+        t = where(outside, scalar(beyond, t.dtype), t)
     return t
+
+
+def _outside(at: Array, d: int, axis: int, ndim: int) -> Tensor:
+    """Which places are before the first or after the last of d elements."""
+    return along(constant((at < 0) | (at > d - 1)), axis, ndim)
 
 
 @located

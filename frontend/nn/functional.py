@@ -29,7 +29,9 @@ from dlc.frontend.metric_losses import margin_ranking as margin_ranking_loss
 from dlc.frontend.metric_losses import triplet_margin as triplet_margin_loss
 from dlc.frontend.nn.lookups import embedding, embedding_bag
 from dlc.frontend.nn.resizing import interpolate
+from dlc.frontend.nn.vision import grid_sample, roi_align, roi_pool
 from dlc.ops import (
+    affine_grid,
     attention,
     avg_pool2d,
     binary_step,
@@ -41,6 +43,7 @@ from dlc.ops import (
     conv_transpose2d,
     conv_transpose3d,
     cross_entropy,
+    deform_conv2d,
     dropout,
     elu,
     gelu,
@@ -73,6 +76,7 @@ from dlc.ops import (
 from dlc.ops.tensor import Tensor, wrap
 
 __all__ = [
+    "affine_grid",
     "attention",
     "avg_pool2d",
     "binary_cross_entropy",
@@ -89,6 +93,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cross_entropy",
     "ctc_loss",
+    "deform_conv2d",
     "dropout",
     "elu",
     "embedding",
@@ -96,6 +101,7 @@ __all__ = [
     "gaussian_nll_loss",
     "gelu",
     "glu",
+    "grid_sample",
     "half_mse_loss",
     "hardshrink",
     "hardsigmoid",
@@ -126,6 +132,8 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "roi_align",
+    "roi_pool",
     "selu",
     "sigmoid",
     "silu",

@@ -10,6 +10,7 @@ import numpy as np
 
 import dlc
 from dlc.nn import functional as F
+from dlc.ops.sampling import PADDINGS
 from dlc.ops.tensor import Tensor
 
 from .products import norm
@@ -312,11 +313,30 @@ def _(x: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: 
                                                      "bicubic", "area")))  # fmt: skip
 def _(x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None,
       recompute_scale_factor: Any = None, antialias: bool = False) -> Tensor:  # fmt: skip
-    refuse(antialias, "a filter against aliasing")
     if recompute_scale_factor or (mode == "area" and size is None):
         factors = scale_factor if isinstance(scale_factor, (tuple, list)) else [scale_factor] * (x.ndim - 2)
         size, scale_factor = tuple(math.floor(d * f) for d, f in zip(x.shape[2:], factors, strict=True)), None
-    return F.interpolate(x, size, scale_factor, mode, align_corners)
+    return F.interpolate(x, size, scale_factor, mode, align_corners, antialias)
+
+
+@adapts("_upsample_bilinear2d_aa")
+def _(x: Tensor, output_size: Any = None, align_corners: bool = False, scale_factors: Any = None, scales_h: Any = None,
+      scales_w: Any = None) -> Tensor:  # fmt: skip
+    refuse(align_corners, "a filter against aliasing between aligned corners")
+    refuse(scales_h is not None or scales_w is not None, "a size and a scale at once")
+    return F.interpolate(x, output_size, scale_factors, "bilinear", antialias=True)
+
+
+@adapts("nn.functional.grid_sample")
+def _(x: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool = False) -> Any:
+    return F.grid_sample(x, grid, mode, padding_mode, align_corners)
+
+
+@adapts("grid_sampler_2d", "grid_sampler_3d")
+def _(x: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Tensor:
+    """The numbers that stand for the modes in torch's own code."""
+    mode, padding = ("bilinear", "nearest", "bicubic")[interpolation_mode], PADDINGS[padding_mode]
+    return F.grid_sample(x, grid, mode, padding, align_corners)
 
 
 @adapts("nn.functional.upsample_bilinear")

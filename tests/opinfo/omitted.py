@@ -36,9 +36,6 @@ OMITTED: dict[str, tuple[str, ...]] = {
         "_batch_norm_with_update",
     ),
     "half-precision results": ("bfloat16", "half"),
-    "not written yet": (
-        "_upsample_bilinear2d_aa", "nn.functional.grid_sample", "grid_sampler_*",
-    ),
 }  # fmt: skip
 
 
