@@ -30,12 +30,14 @@ TORCH: list[tuple[dict[str, Any], list[float]]] = [
     ({"size": (4, 8), "mode": "bicubic", "align_corners": True},
      [1, -1.3702623907, -1.4642857143, 2.6683673469, 3.6231778426, 0.805393586, 1.1822157434, 3]),
     ({"size": (4, 3), "mode": "bicubic"}, [-0.2777777778, 4, 2.0185185185]),
+    ({"size": (4, 3), "mode": "bicubic", "antialias": True}, [-0.3230769231, 1.8069767442, 2.0384615385]),
+    ({"scale_factor": (1, 0.5), "mode": "bilinear", "antialias": True}, [0.1428571429, 1.8125]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("how, want", TORCH, ids=str)
 def test_values_are_torchs(how: dict[str, Any], want: list[float]) -> None:
-    x = V if how["mode"] != "bicubic" else np.broadcast_to(V[:, :, None], (1, 1, 4, 5))
+    x = V if how["mode"] not in ("bilinear", "bicubic") else np.broadcast_to(V[:, :, None], (1, 1, 4, 5))
     got = dlc.evaluate(functional.interpolate(np.array(x), **how))[0, 0]
     np.testing.assert_allclose(got if got.ndim == 1 else got[1], want, rtol=1e-9, atol=1e-9)
 
@@ -99,6 +101,67 @@ def test_the_other_coordinates() -> None:
     np.testing.assert_array_equal(dlc.evaluate(dlc.resize(V, 5, mode="cubic")), V)
 
 
+def weight(t: float, mode: str, a: float) -> float:
+    if mode == "linear":
+        return max(0.0, 1 - t)
+    if t <= 1:
+        return (a + 2) * t**3 - (a + 3) * t**2 + 1
+    return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
+
+
+def filtered(x: Any, n: int, mode: str, a: float, antialias: bool, exclude: bool) -> Any:
+    """The last axis by its filter over all elements; those beyond the ends are the ones there, or do not count."""
+    d = x.shape[-1]
+    narrow, out = (min(n / d, 1) if antialias else 1), []
+    for i in range(n):
+        at, row = (i + 0.5) * d / n - 0.5, np.zeros(d)
+        for j in range(-2 * d, 3 * d):
+            if 0 <= j < d or not exclude:
+                row[min(max(j, 0), d - 1)] += weight(abs(at - j) * narrow, mode, a)
+        out.append(x @ (row / row.sum()))
+    return np.stack(out, -1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_filters_are_as_wide_as_what_they_make(backend: str) -> None:
+    """Some of them reach over so many elements that they are a reduction."""
+    data = np.random.default_rng(0).standard_normal((2, 1, 23))
+    x, some = dlc.input("x", data.shape, "float64"), [(4, "linear", -0.75, True, True), (4, "cubic", -0.5, True, True)]
+    ways = [(n, mode, -0.6, *flags) for n in (3, 5, 9, 31) for mode in ("linear", "cubic")
+            for flags in ((True, False), (True, True), (False, True))] if backend == "reference" else []  # fmt: skip
+    outputs = [dlc.resize(x, n, None, mode, cubic=a, antialias=anti, exclude_outside=exclude)
+               for n, mode, a, anti, exclude in some + ways]  # fmt: skip
+    graph = dlc.graph([x], [*outputs, *dlc.grad((outputs[1] ** 2.0).sum(), [x])])
+    found = dlc.compile(graph, backend)(data)
+    for y, way in zip(found, some + ways, strict=False):
+        np.testing.assert_allclose(y, filtered(data, *way), rtol=1e-11, atol=1e-13)
+    if backend == "reference":
+        check_grad(dlc.graph([x], [outputs[1]]), [data], directions=2)
+
+
+def test_a_crop_is_of_the_way_between_the_ends() -> None:
+    x = np.arange(5.0)[None, None] ** 2
+    at = 4 * (0.25 + (1.25 - 0.25) * np.arange(6) / 5)
+    found = dlc.evaluate(dlc.resize(x, 6, mode="linear", crop=[(0.25, 1.25)], beyond=-9.0))[0, 0]
+    np.testing.assert_allclose(found, np.where(at > 4, -9, np.interp(at, np.arange(5), x[0, 0])), rtol=1e-12)
+    assert dlc.evaluate(dlc.resize(x, 1, mode="linear", crop=[(0.5, 1.0)])).item() == 9.0  # the middle
+    backwards = dlc.evaluate(dlc.resize(x.astype(int), 5, crop=[(1, 0)]))
+    assert backwards[0, 0].tolist() == [16, 9, 4, 1, 0]
+    images = np.arange(12.0).reshape(1, 1, 3, 4)
+    both = dlc.evaluate(dlc.resize(images, (2, 2), mode="cubic", crop=[(0.5, 1.5), (-0.5, 1.0)], beyond=-9.0))
+    assert both[0, 0].tolist() == [[-9.0, 7.0], [-9.0, -9.0]]
+
+
+def test_corners_of_a_length_that_is_not_whole() -> None:
+    """The last new element stands where it would in 5 * 0.7 = 3.5 of them."""
+    found = dlc.evaluate(dlc.resize(V, scale=0.7, mode="linear", coordinates="align_scaled_corners"))[0, 0]
+    np.testing.assert_allclose(found, np.interp(np.arange(3) * 4 / 2.5, np.arange(5), V[0, 0]), rtol=1e-12)
+    whole = dlc.resize(V, 8, mode="linear", coordinates="align_scaled_corners")
+    np.testing.assert_array_equal(
+        dlc.evaluate(whole), dlc.evaluate(dlc.resize(V, 8, mode="linear", coordinates="align_corners"))
+    )
+
+
 def test_named_sizes_are_repeated() -> None:
     x = dlc.input("x", ("N", 1, "L"))
     program = dlc.compile(dlc.graph([x], [dlc.resize(x, scale=3)]), "reference")
@@ -115,6 +178,9 @@ L = dlc.input("x", ("N", 1, "L"))
     lambda: dlc.resize(V.astype(int), 3, mode="linear"), lambda: dlc.resize(L, 3), lambda: dlc.resize(L, scale=1.5),
     lambda: dlc.resize(L, scale=2, mode="linear"), lambda: functional.interpolate(V, 3, mode="bilinear"),
     lambda: functional.interpolate(V, 3, mode="some"), lambda: functional.interpolate(V, 3, align_corners=True),
+    lambda: dlc.resize(V, 3, antialias=True), lambda: dlc.resize(V, 3, crop=[(0, 1)] * 2),
+    lambda: dlc.resize(V, 3, crop=[(0, float("inf"))]), lambda: dlc.resize(L, scale=2, crop=[(0, 1)]),
+    lambda: functional.interpolate(V, 3, mode="linear", antialias=True),
     lambda: functional.interpolate(V, mode="area"), lambda: functional.interpolate(V, scale_factor=-1, mode="area"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_with_its_place(call: Callable[[], Any]) -> None:

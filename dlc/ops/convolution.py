@@ -40,7 +40,8 @@ def _check_operands(name: str, a: TensorType, b: TensorType) -> None:
         raise ShapeError(f"{name} takes tensors of 4 axes, not {a} and {b}; add an axis with dlc.expand_dims")
 
 
-def _check_attributes(name: str, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> None:
+def check_geometry(name: str, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> None:
+    """Whether the attributes of a convolution are in range."""
     if min(*stride, *dilation, groups) < 1:
         raise AttributeValueError(
             f"{name}: stride {stride}, dilation {dilation} and groups {groups} must be at least 1"
@@ -67,7 +68,7 @@ def _outputs(d: DimLike, size: int, stride: int, pads: Pair, dilation: int) -> D
     return window_count(d + pads[0] + pads[1], size, stride, dilation)
 
 
-def _output_dims(
+def output_dims(
     name: str, x: Any, w: Any, dims: Shape, sizes: Shape, stride: Pair, padding: Pads, dilation: Pair
 ) -> Shape:
     """The spatial dims of the convolution's result."""
@@ -89,9 +90,9 @@ def _conv2d_type(
     x: TensorType, w: TensorType, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> TensorType:
     _check_operands("conv2d", x, w)
-    _check_attributes("conv2d", stride, padding, dilation, groups)
+    check_geometry("conv2d", stride, padding, dilation, groups)
     _check_channels("conv2d", x, w, x.shape[1], w.shape[0], w.shape[1], groups)
-    dims = _output_dims("conv2d", x, w, x.shape[2:], w.shape[2:], stride, padding, dilation)
+    dims = output_dims("conv2d", x, w, x.shape[2:], w.shape[2:], stride, padding, dilation)
     return TensorType(x.dtype, (x.shape[0], w.shape[0], *dims))
 
 
@@ -100,8 +101,8 @@ def _data_gradient_type(
 ) -> TensorType:
     name = "conv2d_data_gradient"
     _check_operands(name, g, w)
-    _check_attributes(name, stride, padding, dilation, groups)
-    dims = _output_dims(name, f"of {shape}", w, shape, w.shape[2:], stride, padding, dilation)
+    check_geometry(name, stride, padding, dilation, groups)
+    dims = output_dims(name, f"of {shape}", w, shape, w.shape[2:], stride, padding, dilation)
     if g.shape[1] != w.shape[0] or g.shape[2:] != dims or w.shape[0] % groups != 0:
         raise ShapeError(f"{name}: {g} is not the result of a convolution of images {shape} with {w}")
     return TensorType(g.dtype, (g.shape[0], w.shape[1] * groups, *shape))
@@ -112,8 +113,8 @@ def _weight_gradient_type(
 ) -> TensorType:
     name = "conv2d_weight_gradient"
     _check_operands(name, x, g)
-    _check_attributes(name, stride, padding, dilation, groups)
-    dims = _output_dims(name, x, f"{size}", x.shape[2:], size, stride, padding, dilation)
+    check_geometry(name, stride, padding, dilation, groups)
+    dims = output_dims(name, x, f"{size}", x.shape[2:], size, stride, padding, dilation)
     if x.shape[0] != g.shape[0] or g.shape[2:] != dims or x.shape[1] % groups != 0 or g.shape[1] % groups != 0:
         raise ShapeError(
             f"{name}: {g} is not the result of a convolution of {x} with a kernel of {size} in {groups} groups"

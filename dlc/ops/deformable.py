@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlc.dims import DimLike, product
+from dlc.dims import DimLike, Shape, product
 from dlc.dtypes import FLOATING
 from dlc.errors import DTypeError, ShapeError
 from dlc.ops.contract import matmul
-from dlc.ops.convolution import fixed_size, pads_of, pair
+from dlc.ops.convolution import Pads, Pair, check_geometry, fixed_size, output_dims, pads_of, pair
 from dlc.ops.definition import located
 from dlc.ops.elementwise import promoted, rounded_once
 from dlc.ops.fill import along, iota
@@ -56,13 +56,19 @@ def deform_conv2d(
             f"deform_conv2d: {images.type} with weight {filters.type} and offset {offsets.type} has {groups} groups of "
             f"filters and {spread} groups of offsets, which must divide {o} and {c}"
         )
-    places = _places(images, offsets, (kh, kw), spread, stride, padding, dilation)
+    strides, gaps = pair(stride, "deform_conv2d: the stride"), pair(dilation, "deform_conv2d: the dilation")
+    pads = pads_of(padding, images.shape[2:], (kh, kw), strides, gaps)
+    check_geometry("deform_conv2d", strides, pads, gaps, groups)
+    wanted = output_dims("deform_conv2d", images.type, filters.type, images.shape[2:], (kh, kw), strides, pads, gaps)
+    if out != wanted:
+        raise ShapeError(f"deform_conv2d: the outputs are {_listed(wanted)}, but the offset is {offsets.type}")
+    places = _places(reshape(offsets, (n * spread, kh, kw, 2, *out)), strides, pads, gaps)
     split = reshape(images, (n * spread, c // spread, *images.shape[2:]))
     seen = read_between(split, places)  # [N * D, C / D, KH, KW, OH, OW]
     if "mask" in given:
         if given["mask"].shape != (n, spread * kh * kw, *out):
             wanted = (n, spread * kh * kw, *out)
-            raise ShapeError(f"deform_conv2d: the mask is {list(wanted)}, not {given['mask'].type}")
+            raise ShapeError(f"deform_conv2d: the mask has the shape {_listed(wanted)}, not {given['mask'].type}")
         seen = seen * reshape(given["mask"], (n * spread, 1, kh, kw, *out))
     columns = reshape(seen, (n, groups, c // groups * (kh * kw), product(out)))
     y = matmul(reshape(filters, (groups, o // groups, c // groups * (kh * kw))), columns)
@@ -77,24 +83,15 @@ def _parts(total: DimLike, each: DimLike, what: str, of: str, t: Tensor) -> int:
     return count
 
 
-def _places(
-    x: Tensor, offsets: Tensor, sizes: tuple[int, int], spread: int, stride: Any, padding: Any, dilation: Any
-) -> list[Tensor]:
+def _places(offsets: Tensor, strides: Pair, pads: Pads, gaps: Pair) -> list[Tensor]:
     """Down and right, where each element of the filters is read for each output: [N * D, KH, KW, OH, OW]."""
-    strides, gaps = pair(stride, "deform_conv2d: the stride"), pair(dilation, "deform_conv2d: the dilation")
-    pads = pads_of(padding, x.shape[2:], sizes, strides, gaps)
-    out = offsets.shape[2:]
-    for axis, (d, size, step, gap, (low, high)) in enumerate(
-        zip(x.shape[2:], sizes, strides, gaps, pads, strict=True)
-    ):
-        wanted = (d + low + high - gap * (size - 1) - 1) // step + 1
-        if out[axis] != wanted:
-            raise ShapeError(f"deform_conv2d: axis {2 + axis} of the offset {offsets.type} must be {wanted}")
-    moved = reshape(offsets, (x.shape[0] * spread, *sizes, 2, *out))
     places = []
-    for axis, (size, step, gap, (low, _)) in enumerate(zip(sizes, strides, gaps, pads, strict=True)):
-        windows = iota((out[axis],), 0) * step - low
-        within = iota((size,), 0) * gap
-        own = (along(within, axis, 4) + along(windows, 2 + axis, 4)).astype(x.dtype)
-        places.append(moved[:, :, :, axis] + own)
+    for axis, (step, gap, (low, _)) in enumerate(zip(strides, gaps, pads, strict=True)):
+        size, out = offsets.shape[1 + axis], offsets.shape[4 + axis]
+        own = along(iota((size,), 0) * gap, axis, 4) + along(iota((out,), 0) * step - low, 2 + axis, 4)
+        places.append(offsets[:, :, :, axis] + own.astype(offsets.dtype))
     return places
+
+
+def _listed(shape: Shape) -> str:
+    return f"[{','.join(map(str, shape))}]"
