@@ -17,7 +17,7 @@ from dlc.dtypes import numpy_dtype
 from dlc.errors import ArgumentError, AttributeValueError, listed, shown
 from dlc.frontend.parameter import Parameter
 from dlc.ir import TensorType
-from dlc.ops import expm1, minimum, scalar, sqrt
+from dlc.ops import expm1, maximum, minimum, scalar, sqrt
 from dlc.ops import sum as sum_
 from dlc.ops.elementwise import convert
 from dlc.ops.tensor import Tensor, wrap
@@ -294,6 +294,108 @@ class AdamW(Adam):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay, clip_norm)
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi, Hazan and Singer, 2011, JMLR 12, figure 1, diagonal).
+
+    With gradient g (plus weight_decay * p): v <- v + g^2;  p <- p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(v) + eps)
+    """
+
+    slots = ("v",)
+
+    def __init__(
+        self,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        eps: float = 1e-10,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm)
+        self.lr_decay = _checked("Adagrad", "lr_decay", lr_decay, least=0.0)
+        self.eps = _checked("Adagrad", "eps", eps, least=0.0)
+
+    def update_one(self, p: Tensor, g: Tensor, lr: Tensor, t: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        if self.weight_decay:
+            g = g + self.weight_decay * p
+        if self.lr_decay:
+            lr = lr / (1.0 + (t - 1.0) * self.lr_decay)
+        v = slots[0] + g * g
+        return p - lr * (g / (sqrt(v) + self.eps)), v
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton, 2012, lecture 6.5), in torch's form; `centered` as Graves (2013), arXiv:1308.0850.
+
+    With gradient g (plus weight_decay * p):
+    v <- alpha v + (1 - alpha) g^2;  d = g / (sqrt(v) + eps), with `centered` g / (sqrt(v - m^2) + eps), where
+    m <- alpha m + (1 - alpha) g;  p <- p - lr * d, or with `momentum` b <- momentum * b + d;  p <- p - lr * b.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm)
+        self.alpha = _checked("RMSprop", "alpha", alpha, least=0.0, below=1.0)
+        self.eps = _checked("RMSprop", "eps", eps, least=0.0)
+        self.momentum = _checked("RMSprop", "momentum", momentum, least=0.0)
+        self.centered = centered
+        self.slots = ("v", *["m"] * bool(centered), *["momentum"] * bool(momentum))
+
+    def update_one(self, p: Tensor, g: Tensor, lr: Tensor, t: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        if self.weight_decay:
+            g = g + self.weight_decay * p
+        old = dict(zip(self.slots, slots, strict=True))
+        new = {"v": self.alpha * old["v"] + (1.0 - self.alpha) * (g * g)}
+        spread = new["v"]
+        if self.centered:
+            new["m"] = self.alpha * old["m"] + (1.0 - self.alpha) * g
+            spread = maximum(spread - new["m"] * new["m"], 0.0)  # below 0 by rounding alone
+        d = g / (sqrt(spread) + self.eps)
+        if self.momentum:
+            d = new["momentum"] = self.momentum * old["momentum"] + d
+        return p - lr * d, *new.values()
+
+
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler, 2012, arXiv:1212.5701, algorithm 1).
+
+    With gradient g (plus weight_decay * p): v <- rho v + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(v + eps) * g;
+    u <- rho u + (1 - rho) d^2;  p <- p - lr * d
+    """
+
+    slots = ("v", "u")
+
+    def __init__(
+        self,
+        lr: float = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm)
+        self.rho = _checked("Adadelta", "rho", rho, least=0.0, below=1.0)
+        self.eps = _checked("Adadelta", "eps", eps, least=0.0)
+
+    def update_one(self, p: Tensor, g: Tensor, lr: Tensor, t: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        if self.weight_decay:
+            g = g + self.weight_decay * p
+        v, u = slots
+        v = self.rho * v + (1.0 - self.rho) * (g * g)
+        d = sqrt(u + self.eps) / sqrt(v + self.eps) * g
+        return p - lr * d, v, self.rho * u + (1.0 - self.rho) * (d * d)
 
 
 def _bias_correction(beta: float, t: Tensor) -> Tensor:

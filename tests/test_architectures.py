@@ -13,6 +13,7 @@ import dlc
 from dlc import nn, optim
 from dlc.testing import check_grad, random_inputs
 from tests import architectures
+from tests.architectures import energy, learning
 from tests.architectures.registry import PUBLISHED, SMALL, Published, Small
 
 for _module in iter_modules(architectures.__path__):
@@ -62,3 +63,81 @@ def move_from_kinks(model: nn.Module, rng: np.random.Generator) -> None:
     """Biases start at zero, which leaves whole maps of activations exactly at the kink of a ReLU."""
     for p in model.parameters():
         p.assign((p.value + 0.05 * rng.standard_normal(p.shape)).astype(p.value.dtype))
+
+
+def test_one_program_trains_both_players_of_a_game() -> None:
+    """The game of a Wasserstein GAN; each player takes the step that it would take alone."""
+    generator, critic = (nn.Sequential(nn.Linear(n, 6), nn.Tanh(), nn.Linear(6, m)) for n, m in ((2, 3), (3, 1)))
+    real, codes = dlc.input("real", ("N", 3)), dlc.input("codes", ("N", 2))
+    made = critic(generator(codes)).mean()
+    losses = [-made, made - critic(real).mean()]
+    players, optimizers = (generator, critic), [optim.RMSprop(1e-3), optim.RMSprop(5e-3)]
+    for model in players:
+        model.initialise(0)
+    before = [{n: v.copy() for n, v in m.state_dict().items()} for m in players]
+    program = dlc.compile(learning.adversarial_step(*players, real, codes, losses, optimizers), "reference")
+    arrays = [np.random.default_rng(0).standard_normal((4, n)).astype(np.float32) for n in (3, 2)]
+    program(*arrays)
+    after = [{n: v.copy() for n, v in m.state_dict().items()} for m in players]
+    for model, loss, lr, was, new in zip(players, losses, (1e-3, 5e-3), before, after, strict=True):
+        for other, values in zip(players, before, strict=True):
+            other.load_state_dict(values)
+        step = dlc.train_step(model, [real, codes], loss, optim.RMSprop(lr), backend="reference")
+        step(*arrays)
+        for name, value in model.state_dict().items():
+            np.testing.assert_array_equal(value, new[name])
+            assert name.endswith("2.bias") or not np.array_equal(value, was[name])
+
+
+def test_a_step_keeps_a_moving_average_of_the_weights() -> None:
+    model, x = nn.Linear(2, 1), dlc.input("x", ("N", 2))
+    model.initialise(0)
+    loss = dlc.square(model(x) - 1).mean()
+    graph, averages = learning.averaged_step(model, [x], loss, optim.SGD(0.1), decay=0.5)
+    program, expected = dlc.compile(graph, "reference"), model.weight.value.copy()
+    for _ in range(3):
+        program(np.ones((2, 2), np.float32))
+        expected = 0.5 * expected + 0.5 * model.weight.value
+    np.testing.assert_allclose(averages[0].value, expected, rtol=1e-6)
+
+
+def test_the_slope_of_a_spike_is_that_of_the_surrogate() -> None:
+    x = dlc.constant(np.array([-0.5, 0.2, 3.0], np.float32))
+    value, slope = dlc.evaluate(energy.spike(x), dlc.grad(energy.spike(x).sum(), x))
+    np.testing.assert_array_equal(value, [0, 1, 1])
+    np.testing.assert_allclose(slope, 1 / (1 + 10 * np.abs([-0.5, 0.2, 3.0])) ** 2, rtol=1e-6)
+
+
+def test_a_hopfield_network_recalls_a_pattern() -> None:
+    patterns = np.sign(np.random.default_rng(0).standard_normal((2, 40))).astype(np.float32)
+    spoilt = patterns[0] * np.where(np.arange(40) % 8 == 0, -1, 1)
+    np.testing.assert_array_equal(dlc.evaluate(energy.hopfield_recall(dlc.constant(patterns), spoilt)), patterns[0])
+
+
+def test_mixed_precision_follows_single_precision() -> None:
+    x, y = dlc.input("x", ("N", 8)), dlc.input("y", ("N",), "int64")
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        model = nn.Sequential(nn.Linear(8, 16, dtype=dtype), nn.Tanh(), nn.Linear(16, 3, dtype=dtype))
+        model.initialise(0)
+        loss = nn.functional.cross_entropy(model(x.astype(dtype)).astype("float32"), y)
+        program = dlc.compile(dlc.graph([x, y], [loss, *dlc.grad(loss, model.parameters())]), "reference")
+        rng = np.random.default_rng(0)
+        results = program(rng.standard_normal((5, 8)).astype(np.float32), rng.integers(0, 3, 5))
+        found[dtype] = [np.asarray(r, np.float64) for r in results]
+    for wide, half in zip(found["float32"], found["bfloat16"], strict=True):
+        assert np.linalg.norm(wide - half) < 0.02 * np.linalg.norm(wide)  # 8 bits, rounded a few times in a row
+
+
+@pytest.mark.slow
+def test_native_code_agrees_with_the_interpreter() -> None:
+    """One training step of Llama with experts: loss and weights."""
+    found = []
+    for backend in ("reference", "cpu"):
+        model, inputs, loss = next(n for n in SMALL if n.name == "Llama, with experts").build()
+        step = dlc.train_step(model, inputs, loss, optim.SGD(1e-2), backend=backend)
+        graph = dlc.graph(inputs, [loss])
+        values = random_inputs(graph, dict.fromkeys(graph.symbols, 2), np.random.default_rng(0))
+        found.append([step(*values), *(p.value.copy() for p in model.parameters())])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)

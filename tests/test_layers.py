@@ -246,6 +246,8 @@ def test_running_statistics_of_instances(affine: bool) -> None:
 
 FUNCTIONS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "CELU": (lambda: nn.CELU(0.7), lambda x: ops.celu(x, 0.7)),
+    "GELU": (lambda: nn.GELU("tanh"), lambda x: ops.gelu(x, "tanh")),
+    "Hardtanh": (lambda: nn.Hardtanh(-0.3, 0.7), lambda x: ops.clip(x, -0.3, 0.7)),
     "Hardshrink": (lambda: nn.Hardshrink(0.3), lambda x: ops.hardshrink(x, 0.3)),
     "Softshrink": (lambda: nn.Softshrink(0.3), lambda x: ops.softshrink(x, 0.3)),
     "Tanhshrink": (nn.Tanhshrink, ops.tanhshrink),

@@ -61,11 +61,59 @@ def adam(
     return steps
 
 
+def adagrad(lr: float, lr_decay: float = 0.0, decay: float = 0.0) -> Oracle:
+    def steps(p: Array, sequence: list[Array]) -> Iterator[Array]:
+        v = np.zeros_like(p)
+        for t, g in enumerate(sequence):
+            g = g + decay * p
+            v = v + g * g
+            p = p - lr / (1 + t * lr_decay) * g / (np.sqrt(v) + 1e-10)
+            yield p
+
+    return steps
+
+
+def rmsprop(
+    lr: float, alpha: float = 0.99, momentum: float = 0.0, centered: bool = False, decay: float = 0.0
+) -> Oracle:
+    def steps(p: Array, sequence: list[Array]) -> Iterator[Array]:
+        v = m = b = np.zeros_like(p)
+        for g in sequence:
+            g = g + decay * p
+            v, m = alpha * v + (1 - alpha) * g * g, alpha * m + (1 - alpha) * g
+            b = momentum * b + g / (np.sqrt(v - m * m if centered else v) + 1e-8)
+            p = p - lr * b
+            yield p
+
+    return steps
+
+
+def adadelta(lr: float, rho: float = 0.9, decay: float = 0.0) -> Oracle:
+    def steps(p: Array, sequence: list[Array]) -> Iterator[Array]:
+        v = u = np.zeros_like(p)
+        for g in sequence:
+            g = g + decay * p
+            v = rho * v + (1 - rho) * g * g
+            d = np.sqrt(u + 1e-6) / np.sqrt(v + 1e-6) * g
+            u = rho * u + (1 - rho) * d * d
+            p = p - lr * d
+            yield p
+
+    return steps
+
+
 CASES: dict[str, tuple[Callable[[], optim.Optimizer], Oracle]] = {
     "sgd": (lambda: optim.SGD(0.1), sgd(0.1)),
     "momentum": (lambda: optim.SGD(0.1, momentum=0.9), sgd(0.1, 0.9)),
     "nesterov": (lambda: optim.SGD(0.1, momentum=0.9, nesterov=True), sgd(0.1, 0.9, True)),
     "sgd with decay": (lambda: optim.SGD(0.1, momentum=0.5, weight_decay=0.2), sgd(0.1, 0.5, decay=0.2)),
+    "adagrad": (lambda: optim.Adagrad(0.1), adagrad(0.1)),
+    "adagrad, slowing": (lambda: optim.Adagrad(0.1, lr_decay=0.3, weight_decay=0.2), adagrad(0.1, 0.3, 0.2)),
+    "rmsprop": (lambda: optim.RMSprop(weight_decay=0.2), rmsprop(1e-2, decay=0.2)),
+    "rmsprop, centred": (
+        lambda: optim.RMSprop(alpha=0.8, momentum=0.9, centered=True), rmsprop(1e-2, 0.8, 0.9, True),
+    ),
+    "adadelta": (lambda: optim.Adadelta(0.5, 0.8, weight_decay=0.2), adadelta(0.5, 0.8, 0.2)),
     "adam": (lambda: optim.Adam(1e-2), adam(1e-2)),
     "adam without memory": (lambda: optim.Adam(1e-2, betas=(0.0, 0.5)), adam(1e-2, 0.0, 0.5)),
     "adam with decay": (lambda: optim.Adam(1e-2, eps=1e-3, weight_decay=0.1), adam(1e-2, eps=1e-3, decay=0.1)),

@@ -122,10 +122,20 @@ class ReLU6(_Activation):
     function = staticmethod(ops.relu6)
 
 
-class Hardtanh(_Activation):
-    """x within -1 to 1."""
+class Hardtanh(Module):
+    """x within `min_val` to `max_val`."""
 
-    function = staticmethod(ops.hardtanh)
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        self.min_val = min_val
+        self.max_val = max_val
+
+    def forward(self, x: Any) -> Tensor:
+        """The function of x, elementwise."""
+        return ops.hardtanh(x, self.min_val, self.max_val)
+
+    def describe(self) -> str:
+        """The bounds."""
+        return f"min_val={self.min_val:g}, max_val={self.max_val:g}"
 
 
 class Hardsigmoid(_Activation):
@@ -158,10 +168,19 @@ class LogSigmoid(_Activation):
     function = staticmethod(ops.log_sigmoid)
 
 
-class GELU(_Activation):
-    """x * Phi(x) with the normal distribution function Phi. Hendrycks and Gimpel (2016), arXiv:1606.08415."""
+class GELU(Module):
+    """x * Phi(x), with ``approximate="tanh"`` by a formula of tanh. Hendrycks and Gimpel (2016), arXiv:1606.08415."""
 
-    function = staticmethod(ops.gelu)
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Tensor:
+        """The function of x, elementwise."""
+        return ops.gelu(x, self.approximate)
+
+    def describe(self) -> str:
+        """The formula, if not the exact one."""
+        return "" if self.approximate == "none" else f"approximate={self.approximate!r}"
 
 
 class Softmax(Module):

@@ -1,4 +1,4 @@
-"""Networks for small machines: SqueezeNet, MobileNet v1 to v3, ShuffleNet v2, EfficientNet, Xception."""
+"""Networks for small machines: SqueezeNet, Xception, MobileNet v1 to v3, ShuffleNet v2, EfficientNet."""
 
 import dlc
 from dlc import nn
@@ -36,6 +36,41 @@ def squeezenet(classes=1000):
         fire(16, 64), fire(16, 64), fire(32, 128), nn.MaxPool2d(*pool),
         fire(32, 128), fire(48, 192), fire(48, 192), fire(64, 256), nn.MaxPool2d(*pool),
         fire(64, 256), nn.Dropout(), nn.Conv2d(512, classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- Xception
+
+
+def separable(inside, outside):
+    """A convolution for each channel, then one across the channels."""
+    each = nn.Conv2d(inside, inside, 3, padding=1, groups=inside, bias=False)
+    return [each, nn.Conv2d(inside, outside, 1, bias=False), nn.BatchNorm2d(outside)]
+
+
+class XceptionBlock(nn.Module):
+    """Separable convolutions, added to the input or its projection."""
+
+    def __init__(self, inside, widths, stride=2, first=True):
+        layers = []
+        for a, b in zip((inside, *widths), widths):
+            layers += [nn.ReLU(), *separable(a, b)]
+        pool = [nn.MaxPool2d(3, stride, padding=1)] if stride > 1 else []
+        self.branch = nn.Sequential(*layers[0 if first else 1 :], *pool)
+        projected = nn.Conv2d(inside, widths[-1], 1, stride, bias=False), nn.BatchNorm2d()
+        self.shortcut = nn.Sequential(*projected) if stride > 1 else nn.Identity()
+
+    def forward(self, x):
+        return self.branch(x) + self.shortcut(x)
+
+
+def xception(middle=8, w=(32, 64, 128, 256, 728, 1024, 1536, 2048), classes=1000):
+    """F. Chollet, "Xception: deep learning with depthwise separable convolutions", 2016."""
+    a, b, c, d, e, f, g, h = w
+    return nn.Sequential(
+        Unit(3, a, 3, 2), Unit(a, b, 3), XceptionBlock(b, (c, c), first=False),
+        XceptionBlock(c, (d, d)), XceptionBlock(d, (e, e)), *[XceptionBlock(e, (e, e, e), 1) for _ in range(middle)],
+        XceptionBlock(e, (e, f)), *separable(f, g), nn.ReLU(), *separable(g, h), nn.ReLU(), *head(classes),
     )  # fmt: skip
 
 
@@ -167,6 +202,7 @@ def efficientnet_b0(classes=1000):
 
 for _name, _count, _build in (
     ("SqueezeNet 1.0", 1_248_424, squeezenet),
+    ("Xception", 22_855_952, xception),
     ("MobileNet v1", 4_231_976, mobilenet_v1),
     ("MobileNet v2", 3_504_872, mobilenet_v2),
     ("MobileNet v3, large", 5_483_032, mobilenet_v3),
@@ -181,6 +217,11 @@ def _():
     pool = nn.MaxPool2d(3, 2, ceil_mode=True)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), pool, fire(2, 3), fire(3, 4), nn.Conv2d(8, 5, 1), *head(5))
     return classified(model, images(12))
+
+
+@small("Xception")
+def _():
+    return classified(xception(1, (3, 4, 4, 5, 6, 6, 7, 8), classes=5), images(32))
 
 
 @small("MobileNet v3", decreases=False)

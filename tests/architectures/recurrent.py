@@ -55,6 +55,48 @@ class Tagger(nn.Module):
         return self.head(y)
 
 
+class EchoState(nn.Module):
+    """H. Jaeger, "The echo state approach ...", 2001: the recurrent weights stay as they were drawn."""
+
+    def __init__(self, inputs, hidden, outputs):
+        drawn = np.random.default_rng(0).standard_normal((hidden, hidden))
+        self.reservoir = nn.Buffer((hidden, hidden), nn.initialisers.zeros)
+        self.reservoir.assign((0.9 * drawn / np.abs(np.linalg.eigvals(drawn)).max()).astype(np.float32))
+        self.read, self.write = nn.Buffer((inputs, hidden), nn.initialisers.uniform(-1, 1)), nn.Linear(hidden, outputs)
+        self.hidden = hidden
+
+    def forward(self, x):
+        """x [T, N, inputs] -> [T, N, outputs]."""
+
+        def step(h, part):
+            h = dlc.tanh(part + h @ self.reservoir)
+            return h, h
+
+        return self.write(dlc.scan(step, dlc.zeros((x.shape[1], self.hidden)), x @ self.read)[1])
+
+
+class ConvLSTM(nn.Module):
+    """X. Shi et al., "Convolutional LSTM network: a machine learning approach for precipitation ...", 2015."""
+
+    def __init__(self, inside, hidden, kernel_size=3):
+        self.gates = nn.Conv2d(inside + hidden, 4 * hidden, kernel_size, padding=kernel_size // 2)
+        self.hidden = hidden
+
+    def forward(self, x):
+        """Films [T, N, C, H, W] -> [T, N, hidden, H, W]."""
+        _, n, _, height, width = x.shape
+
+        def step(state, image):
+            h, c = state
+            i, f, g, o = dlc.chunk(self.gates(dlc.concat([image, h], axis=1)), 4, axis=1)
+            c = dlc.sigmoid(f) * c + dlc.sigmoid(i) * dlc.tanh(g)
+            h = dlc.sigmoid(o) * dlc.tanh(c)
+            return (h, c), h
+
+        start = dlc.zeros((n, self.hidden, height, width))
+        return dlc.scan(step, (start, start), x)[1]
+
+
 # ---------------------------------------------------------------- sequence to sequence
 
 
@@ -232,6 +274,18 @@ def _():
 def _():
     model, x, y = Jordan(3, 4, 2), dlc.input("x", ("T", "N", 3)), dlc.input("y", ("T", "N", 2))
     return model, [x, y], dlc.square(model(x) - y).mean()
+
+
+@small("Echo state network")
+def _():
+    model, x, y = EchoState(3, 6, 2), dlc.input("x", ("T", "N", 3)), dlc.input("y", ("T", "N", 2))
+    return model, [x, y], dlc.square(model(x) - y).mean()
+
+
+@small("Convolutional LSTM")
+def _():
+    model, x = ConvLSTM(2, 2), dlc.input("films", (3, "N", 2, 4, 4))
+    return model, [x], dlc.square(model(x) - x).mean()
 
 
 @small("Bidirectional LSTM tagger with lengths")

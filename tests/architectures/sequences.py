@@ -1,4 +1,4 @@
-"""Networks over sounds, letters and words without a state: WaveNet, TCN, char-CNN, word2vec, fastText."""
+"""Networks over sounds, letters and words: WaveNet, TCN, Deep Speech 2, char-CNN, word2vec, fastText."""
 
 import dlc
 from dlc import nn
@@ -71,6 +71,28 @@ class TemporalBlock(nn.Module):
         return dlc.relu(self.branch(x) + self.shortcut(x))
 
 
+# ---------------------------------------------------------------- speech
+
+
+class DeepSpeech2(nn.Module):
+    """D. Amodei et al., "Deep Speech 2: end-to-end speech recognition in English and Mandarin", 2015."""
+
+    def __init__(self, bands=161, letters=29, channels=32, hidden=800, layers=5):
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, channels, (41, 11), (2, 2), (20, 5)), nn.BatchNorm2d(), nn.Hardtanh(0.0, 20.0),
+            nn.Conv2d(channels, channels, (21, 11), (2, 1), (10, 5)), nn.BatchNorm2d(), nn.Hardtanh(0.0, 20.0),
+        )  # fmt: skip
+        self.rnn = nn.GRU(None, hidden, layers, bidirectional=True)
+        self.head = nn.Linear(letters)
+
+    def forward(self, spectrum):
+        """Spectra [N, bands, T] -> log-probabilities of letters [T / 2, N, letters]."""
+        y = self.convolutions(spectrum[:, None])
+        n, channels, bands, t = y.shape
+        y, _ = self.rnn(dlc.permute_dims(y, (3, 0, 1, 2)).reshape((t, n, channels * bands)))
+        return dlc.log_softmax(self.head(y))
+
+
 # ---------------------------------------------------------------- letters and words
 
 
@@ -136,6 +158,13 @@ def _():
     model = nn.Sequential(TemporalBlock(2, 4, 1), TemporalBlock(4, 4, 2), nn.Conv1d(4, 1, 1))
     x, y = dlc.input("x", ("N", 2, 9)), dlc.input("y", ("N", 1, 9))
     return model, [x, y], dlc.square(model(x) - y).mean()
+
+
+@small("Deep Speech 2, with CTC")
+def _():
+    model, x = DeepSpeech2(8, 4, 2, 3, 1), dlc.input("spectra", (2, 8, 10))
+    letters = dlc.input("letters", (2, 2), "int64")
+    return model, [x, letters], nn.functional.ctc_loss(model(x), letters + 1, [5, 4], [2, 1])
 
 
 @small("Character-aware language model")

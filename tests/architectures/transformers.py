@@ -1,4 +1,4 @@
-"""Attention: Transformer, GPT-2, BERT, ViT, Swin, Llama, mixtures of experts, Performer, Perceiver, T5, LoRA."""
+"""Transformers: the first, GPT-2, BERT, ViT, Swin, Llama, mixtures of experts."""
 
 import math
 
@@ -121,7 +121,7 @@ class GPT2(nn.Module):
 
     def __init__(self, words=50257, context=1024, width=768, count=12, layers=12):
         self.words, self.places = nn.Embedding(words, width), nn.Embedding(context, width)
-        self.blocks = [Block(width, count, lambda: GELUTanh(), causal=True) for _ in range(layers)]
+        self.blocks = [Block(width, count, lambda: nn.GELU("tanh"), causal=True) for _ in range(layers)]
         self.norm = nn.LayerNorm(width)
 
     def forward(self, words):
@@ -129,13 +129,6 @@ class GPT2(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x) @ self.words.weight.T
-
-
-class GELUTanh(nn.Module):
-    """GELU by its approximation with tanh."""
-
-    def forward(self, x):
-        return nn.functional.gelu(x, approximate="tanh")
 
 
 class BERT(nn.Module):
@@ -342,60 +335,6 @@ class Llama(nn.Module):
         return self.head(self.norm(self.blocks(self.embed(words))))
 
 
-# ---------------------------------------------------------------- other forms of attention
-
-
-class Performer(nn.Module):
-    """Causal attention in linear time: K. Choromanski et al., "Rethinking attention with performers", 2020."""
-
-    def __init__(self, width, features):
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        drawn = np.random.default_rng(0).standard_normal((width, features))
-        self.directions = dlc.constant(drawn.astype(np.float32))
-
-    def kernel(self, x):
-        """Positive random features of exp(q k)."""
-        x = x * x.shape[-1] ** -0.25
-        return dlc.exp(x @ self.directions - 0.5 * dlc.square(x).sum(axis=-1, keepdims=True)) + 1e-6
-
-    def forward(self, x):
-        """x [N, T, width] -> the same shape."""
-        q, k, v = self.kernel(self.query(x)), self.kernel(self.key(x)), self.value(x)
-        outer = dlc.cumulative_sum(dlc.einsum("ntf,ntd->ntfd", k, v), axis=1)
-        total = dlc.einsum("ntf,ntf->nt", q, dlc.cumulative_sum(k, axis=1))
-        return dlc.einsum("ntf,ntfd->ntd", q, outer) / total[..., None]
-
-
-class Perceiver(nn.Module):
-    """A few latents read a long input: A. Jaegle et al., "Perceiver: general perception with ...", 2021."""
-
-    def __init__(self, inputs, latents, width, count, layers, classes):
-        self.latents = dlc.parameter((latents, width), initialiser=nn.initialisers.normal(0.02))
-        self.read = nn.MultiheadAttention(width, count, batch_first=True, kdim=inputs, vdim=inputs)
-        self.think = nn.Sequential(*[Block(width, count) for _ in range(layers)])
-        self.norm, self.head, self.rounds = nn.LayerNorm(width), nn.Linear(width, classes), 2
-
-    def forward(self, x):
-        """x [N, M, inputs] -> logits; the same weights read twice."""
-        y = dlc.broadcast_to(self.latents, (x.shape[0], *self.latents.shape))
-        for _ in range(self.rounds):
-            y = y + self.read(self.norm(y), x, x, need_weights=False)[0]
-            y = self.think(y)
-        return self.head(y.mean(axis=1))
-
-
-class LoRA(nn.Module):
-    """A frozen layer and a trained product of low rank: E. Hu et al., "LoRA: low-rank adaptation ...", 2021."""
-
-    def __init__(self, width, outside, rank):
-        self.frozen = nn.Buffer((outside, width), nn.initialisers.fan_in_uniform())
-        self.down = dlc.parameter((rank, width), initialiser=nn.initialisers.normal(0.02))
-        self.up = dlc.parameter((outside, rank), initialiser=nn.initialisers.zeros)
-
-    def forward(self, x):
-        return x @ self.frozen.T + (x @ self.down.T) @ self.up.T
-
-
 # ---------------------------------------------------------------- full size
 
 
@@ -472,22 +411,3 @@ def _():
 @small("Llama, with experts")
 def _():
     return next_word(Llama(3, 8, 4, 2, 1, lambda: Experts(8, 6, 3, 2)), tokens(length=5))
-
-
-@small("Performer")
-def _():
-    model, x = Performer(4, 6), dlc.input("x", ("N", 5, 4))
-    return model, [x], dlc.square(model(x)).mean()
-
-
-@small("Perceiver", lr=1e-4)
-def _():
-    model, x, y = Perceiver(3, 4, 8, 2, 1, 5), dlc.input("x", ("N", 7, 3)), dlc.input("y", ("N",), "int64")
-    return model, [x, y], cross_entropy(model(x), y)
-
-
-@small("LoRA")
-def _():
-    model = nn.Sequential(LoRA(5, 6, 2), nn.Tanh(), LoRA(6, 4, 2))
-    x, y = dlc.input("x", ("N", 5)), dlc.input("y", ("N",), "int64")
-    return model, [x, y], cross_entropy(model(x), y)
