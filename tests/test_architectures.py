@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -13,7 +14,7 @@ import dlc
 from dlc import nn, optim
 from dlc.testing import check_grad, random_inputs
 from tests import architectures
-from tests.architectures import energy, learning
+from tests.architectures import energy, learning, transformers
 from tests.architectures.registry import PUBLISHED, SMALL, Published, Small
 
 for _module in iter_modules(architectures.__path__):
@@ -114,6 +115,17 @@ def test_a_hopfield_network_recalls_a_pattern() -> None:
     np.testing.assert_array_equal(dlc.evaluate(energy.hopfield_recall(dlc.constant(patterns), spoilt)), patterns[0])
 
 
+def test_a_language_model_writes_on() -> None:
+    """Each word is the likeliest after those before it, whatever stood in its place."""
+    model, words = transformers.GPT2(7, 8, 8, 2, 1), dlc.input("words", ("N", 8), "int64")
+    model.initialise(3)
+    program = dlc.compile(dlc.graph([words], [transformers.continued(model, words, 2), model(words)]), "reference")
+    written, _ = program(np.full((2, 8), 5))
+    again, logits = program(written)
+    np.testing.assert_array_equal(written, again)
+    np.testing.assert_array_equal(written[:, 2:], logits[:, 1:-1].argmax(-1))
+
+
 def test_mixed_precision_follows_single_precision() -> None:
     x, y = dlc.input("x", ("N", 8)), dlc.input("y", ("N",), "int64")
     found = {}
@@ -141,3 +153,15 @@ def test_native_code_agrees_with_the_interpreter() -> None:
         found.append([step(*values), *(p.value.copy() for p in model.parameters())])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def test_the_page_of_networks_lists_them_all() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+    rows = {row.split("]", 1)[0][3:]: row.split("|")[2:4] for row in page.splitlines() if row.startswith("| [")}
+    there = {kind: [sorted(cell.strip().split("; ")) if cell.strip() else [] for cell in row] for kind, row in rows.items()}
+    found: dict[str, list[list[str]]] = {}
+    for network in [*PUBLISHED, *SMALL]:
+        columns = found.setdefault(network.build.__module__.rpartition(".")[2], [[], []])
+        counted = isinstance(network, Published)
+        columns[not counted].append(f"{network.name}: {network.parameters:,}" if counted else network.name)
+    assert there == {kind: [sorted(names) for names in columns] for kind, columns in found.items()}

@@ -1,4 +1,4 @@
-"""Ways to learn: MAML, neural ODEs, DQN, PPO, spectral norm, mixed precision, checkpoints, moving averages, GANs."""
+"""Ways to learn: MAML, neural ODEs, equilibria, DQN, PPO, spectral norm, mixed precision, games of two players."""
 
 import math
 
@@ -75,6 +75,50 @@ class NeuralODE(nn.Module):
             return dlc.where(accepted, t + h, t), h * factor, new
 
         return dlc.while_loop(before_the_end, step, 0.0, 0.1, x, max_steps=max_steps)[2]
+
+
+# ---------------------------------------------------------------- deep equilibrium models
+
+
+def settled(f, start, tolerance=1e-6):
+    """Where z = f(z), by going there; how often that is nobody knows beforehand."""
+
+    def moves(z, before):
+        return dlc.max(dlc.abs(z - before)) > tolerance
+
+    return dlc.while_loop(moves, lambda z, before: (f(z), z), f(start), start)[0]
+
+
+def layer_of(z, x, w):
+    return dlc.tanh(z @ w + x)
+
+
+@dlc.custom_vjp
+def equilibrium(x, w):
+    """z = tanh(z w + x), the output of infinitely many layers."""
+    return settled(lambda z: layer_of(z, x, w), dlc.zeros_like(x))
+
+
+@equilibrium.backward
+def implicit(g, z, x, w):
+    """The implicit function theorem: the cotangent is the fixed point of another loop, and no layer is kept."""
+
+    def through(cotangent, of):
+        return dlc.vjp(layer_of(z, x, w), of, cotangent)
+
+    total = settled(lambda v: g + through(v, z), g)
+    return through(total, x), through(total, w)
+
+
+class DEQ(nn.Module):
+    """S. Bai, J. Kolter and V. Koltun, "Deep equilibrium models", 2019."""
+
+    def __init__(self, width, outputs):
+        self.read, self.write = nn.Linear(width), nn.Linear(width, outputs)
+        self.weight = dlc.parameter((width, width), initialiser=nn.initialisers.normal(0.1))
+
+    def forward(self, x):
+        return self.write(equilibrium(self.read(x), self.weight.as_tensor()))
 
 
 # ---------------------------------------------------------------- reinforcement learning
@@ -166,6 +210,12 @@ def _():
 def _():
     model, x = NeuralODE(2, 5), dlc.input("x", ("N", 2))
     return model, [x], dlc.square(model.adaptive(x, 0.02, 8) - 1).mean()
+
+
+@small("Deep equilibrium model")
+def _():
+    model, x = DEQ(4, 2), dlc.input("x", ("N", 3))
+    return model, [x], dlc.square(model(x) - 1).mean()
 
 
 @small("DQN, doubled, with a target network")

@@ -131,6 +131,17 @@ class GPT2(nn.Module):
         return self.norm(x) @ self.words.weight.T
 
 
+def continued(model, words, given):
+    """Words [N, T], of which the first `given` are set, with the rest filled in one by one, the likeliest each time."""
+    places = dlc.arange(words.shape[1])
+
+    def step(i, words):
+        likeliest = dlc.argmax(dlc.take(model(words), i - 1, axis=1), axis=-1)
+        return i + 1, dlc.where(places == i, likeliest[:, None], words)
+
+    return dlc.while_loop(lambda i, _: i < words.shape[1], step, given, words)[1]
+
+
 class BERT(nn.Module):
     """J. Devlin et al., "BERT: pre-training of deep bidirectional transformers ...", 2018, with its pooler."""
 
