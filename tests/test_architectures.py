@@ -158,10 +158,10 @@ def test_native_code_agrees_with_the_interpreter() -> None:
 def test_the_page_of_networks_lists_them_all() -> None:
     page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
     rows = {row.split("]", 1)[0][3:]: row.split("|")[2:4] for row in page.splitlines() if row.startswith("| [")}
-    there = {kind: [sorted(cell.strip().split("; ")) if cell.strip() else [] for cell in row] for kind, row in rows.items()}
+    names = {kind: [[n.strip() for n in cell.split(";") if n.strip()] for cell in row] for kind, row in rows.items()}
     found: dict[str, list[list[str]]] = {}
     for network in [*PUBLISHED, *SMALL]:
         columns = found.setdefault(network.build.__module__.rpartition(".")[2], [[], []])
         counted = isinstance(network, Published)
         columns[not counted].append(f"{network.name}: {network.parameters:,}" if counted else network.name)
-    assert there == {kind: [sorted(names) for names in columns] for kind, columns in found.items()}
+    assert {k: list(map(sorted, v)) for k, v in names.items()} == {k: list(map(sorted, v)) for k, v in found.items()}
