@@ -15,13 +15,14 @@ from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops import clip, cross_entropy, exp, log, log1p, nll_loss, relu, size_of, softplus, where
 from dlc.ops.cross_entropy import reduced
-from dlc.ops.elementwise import convert, taken_as
+from dlc.ops.elementwise import convert, rounded_once, taken_as
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+@rounded_once("outputs")
 def mse(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     """(output - target)^2; targets have the outputs' shape.
 
@@ -33,6 +34,7 @@ def mse(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     return reduced(d * d, reduction, "mse")
 
 
+@rounded_once("outputs")
 def half_mse(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     """(output - target)^2 / 2, whose gradient is the error itself; targets have the outputs' shape.
 
@@ -44,6 +46,7 @@ def half_mse(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     return reduced(0.5 * d * d, reduction, "half_mse")
 
 
+@rounded_once("outputs")
 def l1(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     """|output - target|; targets have the outputs' shape.
 
@@ -54,6 +57,7 @@ def l1(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     return reduced(abs(_difference("l1", outputs, targets)), reduction, "l1")
 
 
+@rounded_once("outputs")
 def huber(outputs: Any, targets: Any, delta: float = 1.0, reduction: str = "mean") -> Tensor:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = output - target.
 
@@ -70,6 +74,7 @@ def huber(outputs: Any, targets: Any, delta: float = 1.0, reduction: str = "mean
     return reduced(where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)), reduction, "huber")
 
 
+@rounded_once("outputs")
 def smooth_l1(outputs: Any, targets: Any, beta: float = 1.0, reduction: str = "mean") -> Tensor:
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = output - target; `l1` where beta is 0.
 
@@ -88,6 +93,7 @@ def smooth_l1(outputs: Any, targets: Any, beta: float = 1.0, reduction: str = "m
     return reduced(where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction, "smooth_l1")
 
 
+@rounded_once("probabilities")
 def binary_cross_entropy(probabilities: Any, targets: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
     """-t log p - (1 - t) log(1 - p) of probabilities p in [0, 1]; targets in [0, 1] have their shape.
 
@@ -103,6 +109,7 @@ def binary_cross_entropy(probabilities: Any, targets: Any, weight: Any = None, r
     return reduced(scaled(losses, weight), reduction, "binary_cross_entropy")
 
 
+@rounded_once("logits")
 def binary_cross_entropy_with_logits(
     logits: Any, targets: Any, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
 ) -> Tensor:
@@ -122,6 +129,7 @@ def binary_cross_entropy_with_logits(
     return reduced(scaled(losses, weight), reduction, "binary_cross_entropy_with_logits")
 
 
+@rounded_once("log_probabilities")
 def kl_div(log_probabilities: Any, targets: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """t (log t - x): the divergence of the model's distribution, given by its logarithms x, from the targets'.
 
@@ -146,6 +154,7 @@ def kl_div(log_probabilities: Any, targets: Any, reduction: str = "mean", log_ta
     return losses.sum() / size_of(losses.shape[0], losses.dtype)
 
 
+@rounded_once("outputs")
 def poisson_nll(
     outputs: Any, targets: Any, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
 ) -> Tensor:
@@ -167,6 +176,7 @@ def poisson_nll(
     return reduced(losses, reduction, "poisson_nll")
 
 
+@rounded_once("outputs")
 def gaussian_nll(
     outputs: Any, targets: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
@@ -191,6 +201,7 @@ def gaussian_nll(
     return reduced(losses + 0.5 * math.log(2.0 * math.pi) if full else losses, reduction, "gaussian_nll")
 
 
+@rounded_once("outputs")
 def logistic(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     """log(1 + exp(-t x)) of outputs x and targets t, 1 or -1, of their shape, without overflow.
 
@@ -202,6 +213,7 @@ def logistic(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     return reduced(softplus(-(t * x)), reduction, "logistic")
 
 
+@rounded_once("outputs")
 def hinge(outputs: Any, targets: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """max(0, margin - t x) of outputs x and targets t, 1 or -1, of their shape. C. Cortes and V. Vapnik, 1995.
 
@@ -213,6 +225,7 @@ def hinge(outputs: Any, targets: Any, margin: float = 1.0, reduction: str = "mea
     return reduced(relu(margin - t * x), reduction, "hinge")
 
 
+@rounded_once("outputs")
 def squared_hinge(outputs: Any, targets: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """The square of `hinge`, which is smooth at the margin.
 
@@ -225,6 +238,7 @@ def squared_hinge(outputs: Any, targets: Any, margin: float = 1.0, reduction: st
     return reduced(slack * slack, reduction, "squared_hinge")
 
 
+@rounded_once("outputs")
 def perceptron(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     """max(0, -t x) of outputs x and targets t, 1 or -1, of their shape. F. Rosenblatt, 1958.
 

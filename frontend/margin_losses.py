@@ -14,12 +14,13 @@ from dlc.ops import any as any_
 from dlc.ops import cumulative_prod, expand_dims, iota, log_sigmoid, mean, relu, size_of, take, take_along_axis, where
 from dlc.ops import sum as sum_
 from dlc.ops.cross_entropy import reduced
-from dlc.ops.elementwise import convert, taken_as
+from dlc.ops.elementwise import convert, rounded_once, taken_as
 from dlc.ops.fill import check_indices
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
 
+@rounded_once("outputs")
 def multi_margin(
     outputs: Any, targets: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
 ) -> Tensor:
@@ -45,6 +46,7 @@ def multi_margin(
     return reduced(losses if weight is None else losses * take(taken_as(weight, x.dtype), t), reduction, "multi_margin")
 
 
+@rounded_once("outputs")
 def multilabel_margin(outputs: Any, targets: Any, reduction: str = "mean") -> Tensor:
     """sum over target classes j and other classes i of max(0, 1 - (x[j] - x[i])) / C.
 
@@ -67,6 +69,7 @@ def multilabel_margin(outputs: Any, targets: Any, reduction: str = "mean") -> Te
     return reduced(sum_(slack, axis=(-2, -1)) / size_of(x.shape[-1], x.dtype), reduction, "multilabel_margin")
 
 
+@rounded_once("outputs")
 def multilabel_soft_margin(outputs: Any, targets: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
     """The mean over the classes of binary cross-entropy with logits [..., C]; targets in [0, 1] have their shape.
 
@@ -81,6 +84,7 @@ def multilabel_soft_margin(outputs: Any, targets: Any, weight: Any = None, reduc
     return reduced(mean(scaled(losses, weight), axis=-1), reduction, "multilabel_soft_margin")
 
 
+@rounded_once("outputs")
 def hinge_embedding(outputs: Any, targets: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """x where the target is 1, max(0, margin - x) where it is -1: of distances x, targets of their shape.
 

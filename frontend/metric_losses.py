@@ -9,13 +9,14 @@ from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops import minimum, relu, sqrt, where
 from dlc.ops import sum as sum_
 from dlc.ops.cross_entropy import reduced
-from dlc.ops.elementwise import convert
+from dlc.ops.elementwise import convert, rounded_once
 from dlc.ops.tensor import Tensor, wrap
 from dlc.provenance import here
 
 COSINE_EPS = 1e-12  # keeps the cosine of a zero vector at 0
 
 
+@rounded_once("x1")
 def cosine_embedding(x1: Any, x2: Any, targets: Any, margin: float = 0.0, reduction: str = "mean") -> Tensor:
     """1 - cos(x1, x2) where the target is 1, max(0, cos(x1, x2) - margin) where it is -1.
 
@@ -35,6 +36,7 @@ def cosine_embedding(x1: Any, x2: Any, targets: Any, margin: float = 0.0, reduct
     return reduced(losses, reduction, "cosine_embedding")
 
 
+@rounded_once("x1")
 def contrastive(x1: Any, x2: Any, targets: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """t d^2 / 2 + (1 - t) max(0, margin - d)^2 / 2, d being the distance of x1 and x2, t 1 for a pair that is alike.
 
@@ -51,6 +53,7 @@ def contrastive(x1: Any, x2: Any, targets: Any, margin: float = 1.0, reduction: 
     return reduced(0.5 * (t * squares + (1.0 - t) * apart * apart), reduction, "contrastive")
 
 
+@rounded_once("anchor")
 def triplet_margin(
     anchor: Any,
     positive: Any,
@@ -82,6 +85,7 @@ def triplet_margin(
     return reduced(relu(near - far + margin), reduction, "triplet_margin")
 
 
+@rounded_once("x1")
 def margin_ranking(x1: Any, x2: Any, targets: Any, margin: float = 0.0, reduction: str = "mean") -> Tensor:
     """max(0, margin - t (x1 - x2)): where the target is 1, x1 is to rank above x2; where it is -1, below.
 

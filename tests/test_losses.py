@@ -9,7 +9,8 @@ from runnable import BACKENDS
 
 import dlc
 from dlc.errors import AttributeValueError, DTypeError, IndexOutOfRangeError, ShapeError
-from dlc.frontend import losses, metric_losses
+from dlc.frontend import losses, margin_losses, metric_losses
+from dlc.nn import functional as F
 from dlc.testing import check_grad
 
 RNG = np.random.default_rng(0)
@@ -82,6 +83,22 @@ def smoothed(e: float, others: bool) -> Any:
     return hot * (1 - e) + (1 - hot) * e / 4 if others else hot * (1 - e) + e / 5
 
 
+SETS = np.array([[3, 0, -1, 2], [-1, 1, 1, 1], [4, 3, 2, 1], [2, 2, -1, -1]])  # class numbers up to the first -1
+
+
+def margins(p: int, margin: float) -> Any:
+    slack = np.maximum(0, margin - X[range(4), LABELS][:, None] + X) ** p
+    return np.where(np.arange(5) == LABELS[:, None], 0, slack).sum(1) / 5
+
+
+def margins_of_sets() -> Any:
+    found = np.zeros(4)
+    for i, row in enumerate(SETS.tolist()):
+        own = row[: row.index(-1)] if -1 in row else row
+        found[i] = sum(max(0, 1 - (X[i, j] - X[i, k])) for j in own for k in range(5) if k not in own) / 5
+    return found
+
+
 def norm(x: Any) -> Any:
     return np.sqrt((x * x).sum(1))
 
@@ -117,6 +134,13 @@ LOSSES: dict[str, tuple[Callable[..., Any], list[Any], Any]] = {
                     np.where([1, 0, 1, 0], norm(X - Y) ** 2, np.maximum(0, 5 - norm(X - Y)) ** 2) / 2),
     "triplet": (metric_losses.triplet_margin, [X, Y, P],
                 np.maximum(0, norm(X - Y + 1e-6) - norm(X - P + 1e-6) + 1)),
+    "hinge_embedding": (lambda x, **k: margin_losses.hinge_embedding(x, SIGNS, **k), [X], np.where(SIGNS > 0, X, np.maximum(0, 1 - X))),
+    "multi_margin": (lambda x, **k: margin_losses.multi_margin(x, LABELS, margin=0.7, **k), [X], margins(1, 0.7)),
+    "squared_margins": (lambda x, **k: margin_losses.multi_margin(x, LABELS, 2, weight=WEIGHT, **k), [X],
+                        margins(2, 1.0) * WEIGHT[LABELS]),
+    "multilabel_margin": (lambda x, **k: margin_losses.multilabel_margin(x, SETS, **k), [X], margins_of_sets()),
+    "multilabel_soft_margin": (lambda x, **k: margin_losses.multilabel_soft_margin(x, T, WEIGHT, **k), [X],
+                               (WEIGHT * (np.log1p(np.exp(-X)) + (1 - T) * X)).mean(1)),
     "ranking": (lambda a, b, **k: metric_losses.margin_ranking(a, b, SIGNS, 0.3, **k), [X, Y],
                 np.maximum(0, 0.3 - SIGNS * (X - Y))),
 }  # fmt: skip
@@ -203,6 +227,14 @@ def test_what_does_not_fit_is_refused() -> None:
             dlc.cross_entropy(x, LABELS, label_smoothing=wrong)
     with pytest.raises(AttributeValueError, match="smooth_over"):
         dlc.cross_entropy(x, LABELS, smooth_over="some")
+    with pytest.raises(ShapeError, match="class number for each row"):
+        margin_losses.multi_margin(x, SETS)
+    with pytest.raises(ShapeError, match="class numbers for each row"):
+        margin_losses.multilabel_margin(x, LABELS)
+    with pytest.raises(AttributeValueError, match="p is 1 or 2"):
+        margin_losses.multi_margin(x, LABELS, 3)
+    with pytest.raises(DTypeError, match="integer"):
+        margin_losses.multi_margin(x, WEIGHT[:4])
     with pytest.raises(ShapeError, match="target for each pair"):
         metric_losses.contrastive(x, x, SIGNS)
     for wrong in ({"alpha": "big"}, {"alpha": True}):
@@ -227,3 +259,72 @@ def test_a_network_is_trained_by_a_loss_called_by_name(name: str) -> None:
     history = trainer.fit(X.astype("f"), targets, epochs=5, batch_size=4, verbose=False)
     found = history["loss"]
     assert found[-1] < found[0]
+
+
+def test_similarities() -> None:
+    a, b = dlc.input("a", X.shape, "float64"), dlc.input("b", X.shape, "float64")
+    graph = dlc.graph([a, b], [F.cosine_similarity(a, b), F.normalize(a, 3.0, 0), F.pairwise_distance(a, b, 1.0)])
+    cosine, unit, distance = dlc.compile(graph, "reference")(X, Y)
+    np.testing.assert_allclose(cosine, (X * Y).sum(1) / norm(X) / norm(Y))
+    np.testing.assert_allclose(unit, X / (np.abs(X) ** 3).sum(0) ** (1 / 3))
+    np.testing.assert_allclose(distance, np.abs(X - Y + 1e-6).sum(1))
+    check_grad(graph, [X, Y])
+    nothing = dlc.constant(np.zeros((2, 3), "f"))
+    slope = dlc.grad(F.cosine_similarity(nothing, nothing).sum(), [nothing])[0]
+    assert not np.any(dlc.evaluate(slope)) and not np.any(dlc.evaluate(F.normalize(nothing)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_halves_are_rounded_once(name: str) -> None:
+    loss, arrays, _ = LOSSES[name]
+    for dtype in ("float16", "bfloat16"):
+        halves = [dlc.evaluate(dlc.astype(dlc.constant(a), dtype)) for a in arrays]
+        wide = [h.astype("f") for h in halves]
+        for reduction in ("mean", "none"):
+            found, want = dlc.evaluate(loss(*halves, reduction=reduction), loss(*wide, reduction=reduction))
+            np.testing.assert_array_equal(found, want.astype(found.dtype), strict=True)
+
+
+ENDS = np.array([1e4, -1e4, 0.0, 1e4, -1e4, 0.0, 1e30, -1e30], "f")
+HITS = np.array([1, 1, 1, 0, 0, 0, 1, 0], "f")
+VECTORS = np.array([[0, 0], [1, 2], [1, 2], [0, 0], [1e-20, 0], [1e4, 1e4]], "f")
+OTHERS = np.array([[1, 2], [0, 0], [1, 2], [0, 0], [1e-20, 0], [-1e4, 1e4]], "f")
+ALIKE = np.array([1, -1, 1, -1, 1, -1], "f")
+
+
+def each_extreme() -> dict[str, tuple[Callable[..., Any], list[Any]]]:
+    """Losses at far logits, at probabilities 0 and 1, at zero vectors and at equal ones."""
+    named = {name: getattr(losses, name) for name in ("l1", "huber", "smooth_l1", "binary_cross_entropy_with_logits")}
+    signed = {name: getattr(losses, name) for name in ("logistic", "hinge", "perceptron")}
+    signs, rows, at = HITS * 2 - 1, ENDS[:6].reshape(2, 3), np.array([1, 0])
+    return {
+        **{name: (f, [ENDS, HITS]) for name, f in named.items()},
+        **{name: (f, [ENDS, signs]) for name, f in signed.items()},
+        "mse": (losses.mse, [ENDS[:6], HITS[:6]]),
+        "squared_hinge": (losses.squared_hinge, [ENDS[:6], signs[:6]]),
+        "binary_cross_entropy": (losses.binary_cross_entropy, [np.array([0, 1, 0, 1, 0.5, 1e-38], "f"), HITS[:6]]),
+        "kl_div": (losses.kl_div, [np.array([-1e4, 0, -700, -1e4], "f"), np.array([0, 0, 1e-38, 1], "f")]),
+        "cross_entropy": (lambda x, **k: dlc.cross_entropy(x, at, **k), [rows]),
+        "smoothed": (lambda x, **k: dlc.cross_entropy(x, at, label_smoothing=0.1, **k), [rows]),
+        "of_probabilities": (dlc.cross_entropy, [rows, np.eye(3, dtype="f")[:2]]),
+        "cosine": (lambda a, b, **k: metric_losses.cosine_embedding(a, b, ALIKE, **k), [VECTORS, OTHERS]),
+        "contrastive": (lambda a, b, **k: metric_losses.contrastive(a, b, ALIKE > 0, **k), [VECTORS, OTHERS]),
+        "triplet": (metric_losses.triplet_margin, [VECTORS, OTHERS, VECTORS[::-1].copy()]),
+        "triplet_of_equals": (lambda a, **k: metric_losses.triplet_margin(a, a, a, eps=0.0, **k), [VECTORS]),
+    }
+
+
+@pytest.mark.parametrize("name", each_extreme())
+def test_values_and_gradients_are_finite_and_right_at_extremes(name: str) -> None:
+    loss, arrays = each_extreme()[name]
+
+    def at(dtype: str) -> Any:
+        inputs = [dlc.input(f"x{i}", a.shape, dtype) for i, a in enumerate(arrays)]
+        each = loss(*inputs, reduction="none")
+        learnt = inputs if each.ndim < arrays[0].ndim and arrays[-1].ndim > 1 else inputs[:1]
+        graph = dlc.graph(inputs, [each, *dlc.grad(each.sum(), learnt)])
+        return dlc.compile(graph, "reference")(*(a.astype(dtype) for a in arrays))
+
+    for found, want in zip(at("float32"), at("float64"), strict=True):
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6 * max(1.0, np.abs(want).max()))

@@ -14,7 +14,7 @@ from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arranging import part
 from dlc.ops.convolution import Pair, conv2d, conv2d_data_gradient, fixed_size, ints, pads_along
 from dlc.ops.definition import located
-from dlc.ops.elementwise import promoted
+from dlc.ops.elementwise import promoted, rounded_once
 from dlc.ops.index import fold, pad
 from dlc.ops.tensor import Tensor
 from dlc.ops.view import expand_dims, permute_dims, reshape, squeeze, windows
@@ -198,6 +198,7 @@ def conv_transpose2d(
 
 
 @located
+@rounded_once("x", "w")
 def conv_transpose3d(
     x: Any, w: Any, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1
 ) -> Tensor:

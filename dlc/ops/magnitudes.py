@@ -9,7 +9,7 @@ from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arithmetic import abs as abs_
 from dlc.ops.definition import located
-from dlc.ops.elementwise import convert, where
+from dlc.ops.elementwise import convert, rounded_once, where
 from dlc.ops.functions import sqrt
 from dlc.ops.leaves import scalar
 from dlc.ops.logic import equal
@@ -29,10 +29,12 @@ def _numbers(x: Any, name: str) -> Tensor:
 
 
 @located
+@rounded_once("x")
 def vector_norm(x: Any, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
     """The p-norm over `axis` (None: all) for p = `ord`: sum(|x| ** p) ** (1 / p); inf and -inf give extremes of |x|.
 
-    0 counts what is not 0. The derivative at a norm of 0 is taken as 0. The sum is not scaled against overflow.
+    0 counts what is not 0. The derivative at a norm of 0 is taken as 0, and for p below 1 that at an element of 0.
+    The sum is not scaled against overflow.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.vector_norm([3.0, -4.0])).item()
@@ -48,7 +50,12 @@ def vector_norm(x: Any, axis: Axis = None, keepdims: bool = False, ord: float = 
         return sum_(convert(t != 0.0, t.dtype), axis=axis, keepdims=keepdims)
     if ord == 1:
         return sum_(size, axis=axis, keepdims=keepdims)
-    total = sum_(t * t if ord == 2 else size ** float(ord), axis=axis, keepdims=keepdims)
+    if 0 < ord < 1:  # a power whose slope at 0 is infinite; 0 here, as that of |x| is
+        none = equal(size, scalar(0, t.dtype))
+        powers = where(none, size, where(none, scalar(1, t.dtype), size) ** float(ord))
+    else:
+        powers = t * t if ord == 2 else size ** float(ord)
+    total = sum_(powers, axis=axis, keepdims=keepdims)
     if ord < 0:
         return total ** (1.0 / ord)
     nothing = equal(total, scalar(0, t.dtype))
@@ -57,6 +64,7 @@ def vector_norm(x: Any, axis: Axis = None, keepdims: bool = False, ord: float = 
 
 
 @located
+@rounded_once("x")
 def matrix_norm(x: Any, keepdims: bool = False, ord: float | str = "fro") -> Tensor:
     """The norm of the matrices x[..., M, N]: "fro" is the root of the sum of squares.
 

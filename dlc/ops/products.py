@@ -13,7 +13,7 @@ from dlc.ops.arranging import moveaxis, roll
 from dlc.ops.contract import matmul
 from dlc.ops.definition import located
 from dlc.ops.diagonals import diagonal, eye
-from dlc.ops.elementwise import promoted
+from dlc.ops.elementwise import promoted, rounded_once
 from dlc.ops.reduce import one_axis
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.tensor import Tensor, wrap
@@ -196,6 +196,7 @@ def outer(a: Any, b: Any) -> Tensor:
 
 
 @located
+@rounded_once("a", "b")
 def cross(a: Any, b: Any, axis: int = -1) -> Tensor:
     """The cross products of vectors of three numbers along `axis`, counted from the end; the other axes broadcast.
 

@@ -30,6 +30,7 @@ from dlc.frontend.metric_losses import triplet_margin as triplet_margin_loss
 from dlc.frontend.nn.lookups import embedding, embedding_bag
 from dlc.frontend.nn.resizing import interpolate
 from dlc.frontend.nn.vision import grid_sample, roi_align, roi_pool
+from dlc.frontend.similarities import cosine_similarity, normalize, pairwise_distance
 from dlc.ops import (
     affine_grid,
     attention,
@@ -91,6 +92,7 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "cosine_embedding_loss",
+    "cosine_similarity",
     "cross_entropy",
     "ctc_loss",
     "deform_conv2d",
@@ -127,6 +129,8 @@ __all__ = [
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
+    "normalize",
+    "pairwise_distance",
     "perceptron_loss",
     "poisson_nll_loss",
     "prelu",

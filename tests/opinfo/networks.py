@@ -6,15 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 import dlc
 from dlc.nn import functional as F
 from dlc.ops.sampling import PADDINGS
 from dlc.ops.tensor import Tensor
 
-from .products import norm
-from .reductions import axes_of
 from .registry import adapts, refuse, register
 
 
@@ -236,16 +232,16 @@ def _(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 
 
 @adapts("nn.functional.normalize")
 def _(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    return x / dlc.clip(norm(x, p, axes_of(x, dim), True), min=eps)
+    if x.ndim == 0:
+        return F.normalize(x.reshape((1,)), p, 0, eps).reshape(())
+    return F.normalize(x, p, dim, eps)
 
 
 @adapts("nn.functional.cosine_similarity")
 def _(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    shape = np.broadcast_shapes(tuple(a.shape), tuple(b.shape))
-    a, b = (dlc.broadcast_to(t, shape) for t in (a, b))
-    axes = axes_of(a, dim)
-    first_, second = (dlc.clip(norm(t, 2, axes, True), min=eps) for t in (a, b))
-    return dlc.sum((a / first_) * (b / second), axes)
+    if a.ndim == b.ndim == 0:
+        return F.cosine_similarity(a.reshape((1,)), b.reshape((1,)), 0, eps)
+    return F.cosine_similarity(a, b, dim, eps)
 
 
 # ---------------------------------------------------------------- attention

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import dlc
+from dlc.nn import functional as F
 from dlc.ops.tensor import Tensor
 
 from .registry import adapts, refuse, register, whole
@@ -35,7 +36,7 @@ register(
         "addmm": lambda x, a, b, beta=1, alpha=1: added(x, a @ b, beta, alpha),
         "addmm/decomposed": lambda x, a, b, beta=1, alpha=1: added(x, a @ b, beta, alpha),
         "addmv": lambda x, a, b, beta=1, alpha=1: added(x, a @ b, beta, alpha),
-        "addbmm": lambda x, a, b, beta=1, alpha=1: added(x, dlc.sum(a @ b, 0), beta, alpha),
+        "addbmm": lambda x, a, b, beta=1, alpha=1: added(x, dlc.einsum("bij,bjk->ik", a, b), beta, alpha),
         "baddbmm": lambda x, a, b, beta=1, alpha=1: added(x, a @ b, beta, alpha),
         "addr": lambda x, a, b, beta=1, alpha=1: added(x, dlc.outer(a, b), beta, alpha),
         "outer": dlc.outer,
@@ -53,8 +54,8 @@ register(
         "nn.functional.pdist": lambda x, p=2: pairs(x, p),
         "nn.functional.linear": lambda x, w, b=None: linear(x, w, b),
         "nn.functional.bilinear": lambda x, y, w, b=None: bilinear(x, y, w, b),
-        "nn.functional.pairwise_distance": lambda a, b, p=2.0, eps=1e-6, keepdim=False: norm(
-            a - b + eps, p, -1, keepdim
+        "nn.functional.pairwise_distance": lambda a, b, p=2.0, eps=1e-6, keepdim=False: F.pairwise_distance(
+            a, b, p, eps, keepdim
         ),
         "corrcoef": lambda x: correlation(x),
     }
@@ -103,9 +104,7 @@ def three(x: Tensor) -> int:
 
 
 def cross(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    a, b = dlc.moveaxis(a, dim, -1), dlc.moveaxis(b, dim, -1)
-    turn = ((1, 2), (2, 0), (0, 1))
-    return dlc.moveaxis(dlc.stack([a[..., i] * b[..., j] - a[..., j] * b[..., i] for i, j in turn], -1), -1, dim)
+    return dlc.cross(a, b, dim - a.ndim if dim >= 0 else dim)
 
 
 def vander(x: Tensor, n: Any) -> Tensor:
@@ -133,7 +132,8 @@ def covariance(x: Tensor, correction: Any, fweights: Any, aweights: Any) -> Tens
     rows = x.reshape((1, -1)) if x.ndim < 2 else x
     weights = aweights if fweights is None else fweights.astype("float32" if aweights is None else aweights.dtype)
     weights = weights * aweights if fweights is not None and aweights is not None else weights
-    weights = weights if weights is None else weights.astype(x.dtype)
+    if weights is not None and x.dtype == "float64":
+        weights = weights.astype(x.dtype)
     if weights is None:
         count: Any = float(rows.shape[1])
         mean = dlc.mean(rows, 1, True)
@@ -144,7 +144,8 @@ def covariance(x: Tensor, correction: Any, fweights: Any, aweights: Any) -> Tens
         count = dlc.sum(weights)
         mean = dlc.sum(rows * weights, 1, True) / count
         left = rows - mean
-        lessened = correction * (dlc.sum(weights * aweights.astype(x.dtype)) / count if aweights is not None else 1.0)
+        share = 1.0 if aweights is None else dlc.sum(weights * aweights.astype(weights.dtype)) / count
+        lessened = correction * share
         found = (left * weights) @ dlc.matrix_transpose(left) / dlc.maximum(count - lessened, 0.0)
     return found.reshape(()) if rows.shape[0] == 1 else found
 

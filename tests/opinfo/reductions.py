@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import dlc
@@ -79,7 +78,7 @@ def along(function: Any, x: Tensor, dim: int, **kwargs: Any) -> Tensor:
     return function(at_least_1d(x), axis=dim, **kwargs).reshape(x.shape)
 
 
-@adapts("_softmax_backward_data")
+@adapts("_softmax_backward_data", half=(8.0, "three ops, each of which rounds"))
 def _(g: Tensor, y: Tensor, dim: int, dtype: str) -> Tensor:
     return y * (g - dlc.sum(g * y, dim, True)).astype(dtype)
 
@@ -156,21 +155,7 @@ def _(x: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: 
 
 
 def vector_norm(x: Tensor, p: float, axis: Any, keep: bool) -> Tensor:
-    """The p-norm; at 0 its derivative is taken as 0."""
-    size = dlc.abs(x)
-    if p == math.inf:
-        return dlc.max(size, axis, keep)
-    if p == -math.inf:
-        return dlc.min(size, axis, keep)
-    if p == 0:
-        return dlc.sum((x != 0).astype(x.dtype), axis, keep)
-    if p == 1:
-        return dlc.sum(size, axis, keep)
-    powers = x * x if p == 2 else dlc.where(size == 0, 0.0, dlc.where(size == 0, 1.0, size) ** p)
-    total = dlc.sum(powers, axis, keep)
-    empty = total == 0
-    root = dlc.where(empty, 1.0, total)
-    return dlc.where(empty, total, dlc.sqrt(root) if p == 2 else root ** (1 / p))
+    return dlc.vector_norm(x, axis, keep, p)
 
 
 @adapts("linalg.vector_norm")
