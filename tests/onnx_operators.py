@@ -28,9 +28,8 @@ GROUPS = {
     "control": importers.CONTROL,
     "training": importers.OPTIMISERS,
     "draws": importers.DRAWS,
+    "sequences": importers.SEQUENCES,
 }
-# Functions whose bodies the standard makes for each node: this one takes sequences.
-UNREAD = {"SequenceMap"}
 
 
 def version() -> str:
@@ -59,7 +58,7 @@ def _is_read(name: str, schemas: dict[str, Any]) -> bool:
         return False
     if schema.has_function:
         return all(_is_read(node.op_type, schemas) for node in schema.function_body.node)
-    return schema.has_context_dependent_function and name not in UNREAD
+    return bool(schema.has_context_dependent_function)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dlc import ops
 from dlc.dims import Dim, product
-from dlc.errors import FileFormatError, StaticOperandError, UnsupportedError
+from dlc.errors import DTypeError, FileFormatError, StaticOperandError, UnsupportedError
 from dlc.ir import Graph, TensorType, topological
 from dlc.ops.definition import Array
 from dlc.ops.interpret import interpret
@@ -23,18 +23,32 @@ MAX_EVALUATED = 2**24  # elements that may be computed to learn the value of an 
 
 @dataclass
 class Value:
-    """A value while importing: a tensor, an array that the file fixes, or both.
+    """A value while importing: a tensor, an array that the file fixes, or both; a sequence; or an empty optional.
 
-    `static` may be an array of objects: dims of the inputs, some of them named, which shapes are computed from.
+    `static` may be an array of objects: dims of the inputs, some of them named, which shapes are computed from. An
+    optional that has an element is that element.
     """
 
     tensor: Tensor | None = None
     static: Array | None = None
+    items: tuple[Value, ...] | None = None  # of a sequence
+    absent: bool = False  # an optional without an element
+
+    @property
+    def given(self) -> bool:
+        """Whether it is anything at all: not what a caller of a function left out."""
+        return self.is_tensor or self.items is not None or self.absent
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether it is a tensor, or will be one where one is taken."""
+        return self.tensor is not None or self.static is not None
 
     def as_tensor(self) -> Tensor:
         """The tensor; one that is only known as an array or as dims becomes one now."""
         if self.tensor is None:
-            assert self.static is not None
+            if self.static is None:
+                raise DTypeError("a sequence, or an empty optional, where a tensor is taken")
             self.tensor = _tensor_of(self.static)
         return self.tensor
 
@@ -63,8 +77,8 @@ class Body:
 
     @property
     def draws(self) -> bool:
-        """Whether random numbers are drawn in it."""
-        return self.importer.draws(self.record.node)
+        """Whether random numbers may be drawn in it: somewhere in the model they are."""
+        return self.importer.draws
 
     @property
     def inputs(self) -> int:

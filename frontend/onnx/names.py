@@ -35,7 +35,7 @@ class Names:
 
     def find(self, name: str, place: str) -> Value:
         found = self.found(name, place)
-        if found is None or (found.tensor is None and found.static is None):
+        if found is None or not found.given:
             raise FileFormatError(f"{place}: {shown(name)} was left out")
         return found
 

@@ -48,6 +48,7 @@ class Nodes:
         self.parameters: Mapping[str, Any] = {}  # the attributes of the function that is being imported
         self.elements = self.count = self.drawn = self.spent = 0
         self.turns: tuple[Tensor, ...] = ()  # the numbers of the steps of the loops around
+        self.draws = _draws([model.graph.node, *(f.node for f in model.functions)])
         self.before = living_nodes()
 
     # ---- constants
@@ -193,6 +194,8 @@ class Nodes:
                 return list(a.ints)
             case 8:
                 return texts_of(a.strings, place)
+            case 13:  # a type: what an empty optional would have
+                return a.tp
         raise UnsupportedError(f"{place}: dlc does not read attributes of ONNX's type {a.type}")
 
     def body(self, record: Any, inputs: Sequence[Value], place: str, turn: Tensor | None) -> list[Value]:
@@ -215,20 +218,6 @@ class Nodes:
             yield
         finally:
             self.turns = around
-
-    def draws(self, records: Sequence[Any]) -> bool:
-        """Whether nodes, or those of bodies and functions below them, draw random numbers."""
-        open_, seen = [records], set()
-        while open_:
-            for record in open_.pop():
-                key = (record.domain, record.op_type)
-                if record.op_type in DRAWS:
-                    return True
-                if key in self.functions and key not in seen:
-                    seen.add(key)
-                    open_.append(self.functions[key].node)
-                open_ += [a.g.node for a in record.attribute if a.HasField("g")]
-        return False
 
     def function(
         self, record: Any, given: Mapping[str, Any], operands: Sequence[Value | None], wanted: Sequence[str], place: str
@@ -273,12 +262,24 @@ class Nodes:
         }
         if unknown := set(given) - set(schema.attributes):
             raise UnsupportedError(f"{place}: dlc does not read its attribute {shown(min(unknown), 80)}")
+        if any(v is not None and not v.is_tensor for v in operands):
+            raise FileFormatError(f"{place}: a sequence, or an empty optional, where a tensor is taken")
         tensors = [None if v is None else v.as_tensor() for v in operands]
         try:
             record = body_of(schema, call, self.opset, self.parameters, tensors)
         except Exception as error:  # onnx's own checks of a node that makes no sense
             raise FileFormatError(f"{place}: {shown(str(error))}") from error
         return None if record is None else self.function(record, given, operands, call.output, place)
+
+
+def _draws(bodies: list[Any]) -> bool:
+    """Whether random numbers are drawn by nodes of some graphs, or of the bodies within."""
+    while bodies:
+        for record in bodies.pop():
+            if record.op_type in DRAWS:
+                return True
+            bodies += [a.g.node for a in record.attribute if a.HasField("g")]
+    return False
 
 
 def check_size(tensor: Tensor, place: str) -> None:

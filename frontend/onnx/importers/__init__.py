@@ -12,17 +12,19 @@ from dlc.frontend.onnx.importers.pooling import POOLING
 from dlc.frontend.onnx.importers.quantised import QUANTISED
 from dlc.frontend.onnx.importers.recurrent import RECURRENT
 from dlc.frontend.onnx.importers.reductions import REDUCTIONS
+from dlc.frontend.onnx.importers.sequences import SEQUENCES
 from dlc.frontend.onnx.importers.shapes import FOLDED, SHAPES
 from dlc.frontend.onnx.importers.vision import VISION
 
 # What takes about ten times as long as others to import.
 _SLOW = [REDUCTIONS, LAYERS, POOLING, PLACES, CONTROL, ARRANGEMENTS, QUANTISED, RECURRENT, OPTIMISERS, DRAWS,
-         VISION]  # fmt: skip
+         SEQUENCES, VISION]  # fmt: skip
 HEAVY = frozenset(name for table in _SLOW for name in table)
 
 IMPORTERS: dict[str, Importer] = {n: f for table in [ELEMENTWISE, SHAPES, *_SLOW] for n, f in table.items()}
 
 __all__ = [
     "ARRANGEMENTS", "CONTROL", "DRAWS", "ELEMENTWISE", "FOLDED", "HEAVY", "IMPORTERS", "LAYERS", "OPTIMISERS",
-    "PLACES", "POOLING", "QUANTISED", "RECURRENT", "REDUCTIONS", "SHAPES", "VISION",
+    "PLACES", "POOLING", "QUANTISED", "RECURRENT", "REDUCTIONS", "SEQUENCES", "SHAPES",
+    "VISION",
 ]  # fmt: skip

@@ -26,7 +26,10 @@ def _if(c: Call) -> list[Value] | list[Tensor]:
     condition = c.known(0)
     if condition is None:
         then, otherwise = (lambda b=b: tuple(v.as_tensor() for v in b()) for b in branches)
-        return list(ops.cond(_one_bool(c, 0), then, otherwise))
+        try:
+            return list(ops.cond(_one_bool(c, 0), then, otherwise))
+        except (DTypeError, ShapeError):  # of sequences, or of tensors that differ, one is known while reading
+            condition = c.static(0)
     if condition.size != 1:
         raise FileFormatError(f"{c.place}: the condition must be one bool")
     return branches[0 if condition.item() else 1]()
