@@ -65,7 +65,8 @@ def __getattr__(name: str) -> _Any:
         ops = _import_module("dlc.ops")
         value = getattr(ops, name, None)
         if name.startswith("_") or value is None or isinstance(value, _Module):
-            raise AttributeError(f"module 'dlc' has no attribute {name!r}")
+            names = _import_module("dlc.other_names")
+            raise AttributeError(f"module 'dlc' has no attribute {name!r}{names.instead(name, names.FUNCTIONS)}")
     globals()[name] = value
     return value
 

@@ -1,6 +1,8 @@
 """Every error a user can meet says what is wrong, where in the user's code, and what to do about it."""
 
+import copy
 import inspect
+import operator
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -433,3 +435,42 @@ def test_attributes_that_do_not_fit_are_refused_where_they_are_written(build: An
 def test_what_compile_cannot_take_is_refused_at_the_line(mistake: Any) -> None:
     with pytest.raises(errors.DlcError, match=r"test_errors\.py:"):
         mistake(dlc.graph([], [dlc.uniform((3,), site=1)]))
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda x: x.view(3, 1), r"'Tensor' object has no attribute 'view'; here: dlc\.reshape"),
+        (lambda x: x.exp(), r"here: dlc\.exp$"),
+        (lambda x: x.detach(), r"here: dlc\.stop_gradient"),
+        (lambda x: x.item(), "no value while the graph is built"),
+        (lambda x: x.flibber, "no attribute 'flibber'$"),
+        (lambda x: dlc.cat([x, x]), r"module 'dlc' has no attribute 'cat'; here: dlc\.concat"),
+        (lambda x: dlc.flibber, "no attribute 'flibber'$"),
+        (lambda x: nn.CrossEntropyLoss(), r"here: nn\.functional\.cross_entropy"),
+        (lambda x: nn.ModuleList([]), "here: a list of modules as an attribute"),
+        (lambda x: nn.Flibber, "no attribute 'Flibber'$"),
+    ],
+)
+def test_names_of_other_libraries_get_the_name_here(write: Any, words: str) -> None:
+    with pytest.raises(AttributeError, match=words):
+        write(dlc.input("x", ("N", 3)))
+
+
+def test_what_other_names_are_called_here_exists() -> None:
+    from dlc import other_names
+
+    words = " ".join([*other_names.FUNCTIONS.values(), *other_names.LAYERS.values()])
+    for name in re.findall(r"(?:dlc|nn)(?:\.\w+)+", words):
+        assert operator.attrgetter(name.removeprefix("dlc."))(dlc) is not None
+    assert [n for n in other_names.FUNCTIONS if hasattr(dlc, n)] == ["data", "item"]
+    assert not [n for n in other_names.LAYERS if hasattr(nn, n)]
+
+
+def test_what_a_tensor_cannot_do_is_said_with_what_to_write() -> None:
+    x = dlc.input("x", ("N", 3))
+    with pytest.raises(errors.GraphError, match=r"dlc\.index_update\(x, index, values\).*\n.*test_errors\.py"):
+        x[0] = 1.0
+    with pytest.raises(errors.DTypeError, match=r"the dim N has no value yet; dlc\.size_of"):
+        x * x.shape[0]
+    assert not hasattr(x, "__dlpack__") and copy.copy(x).node is x.node

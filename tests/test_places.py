@@ -266,3 +266,11 @@ def test_ties_of_running_extrema_give_their_cotangent_to_the_first() -> None:
     forward = dlc.grad((dlc.cumulative_max(x) * weights).sum(), x)
     backward = dlc.grad((dlc.cumulative_min(x, reverse=True) * weights).sum(), x)
     assert [t.tolist() for t in dlc.evaluate(forward, backward)] == [[1111.0, 0, 0, 0, 1e4], [0, 0, 0, 1111.0, 1e4]]
+
+
+def test_tiles_are_as_many_as_a_named_dim() -> None:
+    x = dlc.input("x", ("N", 2))
+    tiles = dlc.tile(dlc.constant([[1.0, 2.0]]), (x.shape[0], 2))
+    assert tiles.shape == (x.shape[0], 4)
+    (found,) = dlc.compile(dlc.graph([x], [tiles]), "reference")(np.zeros((3, 2), np.float32))
+    np.testing.assert_array_equal(found, np.tile([[1.0, 2.0]], (3, 2)))

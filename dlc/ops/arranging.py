@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.dims import DimLike, dim
+from dlc.dims import Dim, DimLike, dim
 from dlc.errors import AttributeValueError, ShapeError, UnsupportedError
 from dlc.ops.definition import located
 from dlc.ops.elementwise import convert
@@ -156,16 +156,19 @@ def _rolled(t: Tensor, axis: int, by: int) -> Tensor:
 
 
 @located
-def tile(x: Any, repetitions: int | Sequence[int]) -> Tensor:
+def tile(x: Any, repetitions: DimLike | Sequence[DimLike]) -> Tensor:
     """The whole of `x` over and over, `repetitions` times along each axis; the shorter of both is led by ones.
+
+    A number of repetitions may be a named dim.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.tile([1.0, 2.0], (2, 2))).tolist()
     [[1.0, 2.0, 1.0, 2.0], [1.0, 2.0, 1.0, 2.0]]
     """
     t = wrap(x)
-    times = _wholes(repetitions, "tile", "the number of repetitions")
-    if builtins.any(n < 0 for n in times):
+    given = repetitions if isinstance(repetitions, (tuple, list)) else (repetitions,)
+    times = tuple(n if isinstance(n, Dim) else whole_number(n, "tile", "the number of repetitions") for n in given)
+    if builtins.any(isinstance(n, int) and n < 0 for n in times):
         raise AttributeValueError(f"tile: {repetitions} has a negative number of repetitions")
     rank = max(len(times), t.ndim)
     times = (1,) * (rank - len(times)) + times

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlc.dims import Shape
+from dlc.dims import Dim, Shape
 from dlc.display import Pictured
 from dlc.dtypes import ALL, dtype_name, name_of
 from dlc.errors import DTypeError, GraphError
 from dlc.ir import Literal, Node, TensorType, make_node
+from dlc.other_names import FUNCTIONS, instead
 from dlc.provenance import Origin, here
 
 if TYPE_CHECKING:
@@ -85,6 +86,21 @@ class Tensor(Pictured):
     def with_updates(self, *updates: tuple[State, Tensor]) -> Tensor:
         """The same value carrying assignments ``state := tensor``, gathered by `dlc.train_step` along the data flow."""
         return Tensor(self.node, self.origin, (self,), tuple((state_node(s), v) for s, v in updates))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """For what there is not: an error that says how it is written here."""
+            fix = instead(name, FUNCTIONS)
+            if not fix and not name.startswith("_") and callable(getattr(_ops(), name, None)):
+                fix = f"; here: dlc.{name}"
+            raise AttributeError(f"'Tensor' object has no attribute {name!r}{fix}")
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise GraphError(
+            "a tensor does not change; make another: dlc.index_update(x, index, values), or dlc.where(mask, values, x)",
+            where=here(),
+        )
 
     # ---- conversions that would need a value
 
@@ -295,6 +311,8 @@ def wrap(value: Any) -> Tensor:
             "calling the program, or make it a NumPy array to have it as a constant",
             where=here(),
         )
+    if isinstance(value, Dim):
+        raise DTypeError(f"the dim {value} has no value yet; dlc.size_of makes a tensor of it", where=here())
     raise DTypeError(f"{kind} is not a tensor, array or number: {value!r:.80}", where=here())
 
 

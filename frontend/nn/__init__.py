@@ -1,5 +1,7 @@
 """Layers and networks. Names, defaults and weight layouts are torch's, so that its weights load."""
 
+from typing import TYPE_CHECKING
+
 from dlc.frontend import initialisers
 from dlc.frontend.nn import functional
 from dlc.frontend.nn.activations import (
@@ -86,6 +88,7 @@ from dlc.frontend.nn.recurrent import GRU, LSTM, RNN
 from dlc.frontend.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from dlc.frontend.nn.resizing import PixelShuffle, Upsample
 from dlc.frontend.parameter import Buffer, Parameter
+from dlc.other_names import LAYERS, instead
 
 __all__ = [
     "CELU",
@@ -185,3 +188,9 @@ __all__ = [
     "functional",
     "initialisers",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """For what there is not: an error that says how it is written here."""
+        raise AttributeError(f"module 'dlc.nn' has no attribute {name!r}{instead(name, LAYERS)}")

@@ -215,35 +215,8 @@ class FeaturePyramid(nn.Module):
         return found[::-1]
 
 
-def roi_align(features, boxes, size):
-    """Bilinear samples of features [C, H, W] at the middles of size x size cells of boxes [R, 4] (x0, y0, x1, y1).
-
-    K. He et al., "Mask R-CNN", 2017, with one sample a cell -> [R, C, size, size].
-    """
-    _, h, w = features.shape
-    middles = (dlc.arange(size).astype("float32") + 0.5) / size
-    xs = boxes[:, 0:1] + (boxes[:, 2:3] - boxes[:, 0:1]) * middles - 0.5  # [R, size]
-    ys = boxes[:, 1:2] + (boxes[:, 3:4] - boxes[:, 1:2]) * middles - 0.5
-    (x0, x1, wx), (y0, y1, wy) = neighbours(xs, w), neighbours(ys, h)
-
-    def at(y, x):
-        return features[:, y[:, :, None], x[:, None, :]]  # [C, R, size, size]
-
-    wx, wy = wx[:, None, :], wy[:, :, None]
-    above = at(y0, x0) * (1 - wx) + at(y0, x1) * wx
-    below = at(y1, x0) * (1 - wx) + at(y1, x1) * wx
-    return dlc.moveaxis(above * (1 - wy) + below * wy, 1, 0)
-
-
-def neighbours(places, size):
-    """The two indices on either side of each place, and the weight of the second."""
-    places = dlc.clip(places, 0.0, size - 1.0)
-    first = dlc.minimum(dlc.floor(places).astype("int64"), max(size - 2, 0))
-    return first, dlc.minimum(first + 1, size - 1), places - first.astype("float32")
-
-
 class RegionHeads(nn.Module):
-    """What Mask R-CNN computes for given boxes: classes, corrections of the boxes, and a mask for each class."""
+    """What Mask R-CNN (K. He et al., 2017) computes for given boxes: classes, corrections, and a mask for each class."""
 
     def __init__(self, classes, channels, hidden):
         self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(hidden), nn.ReLU(), nn.Linear(hidden), nn.ReLU())
@@ -253,9 +226,10 @@ class RegionHeads(nn.Module):
             nn.ConvTranspose2d(channels, channels, 2, stride=2), nn.ReLU(), nn.Conv2d(channels, classes, 1),
         )  # fmt: skip
 
-    def forward(self, features, boxes):
-        y = self.trunk(roi_align(features, boxes, 4))
-        return self.classify(y), self.correct(y), self.masks(roi_align(features, boxes, 6))
+    def forward(self, features, boxes, of):
+        """Features [N, C, H, W], boxes [R, 4] in them, and the image [R] of each box."""
+        y = self.trunk(dlc.roi_align(features, boxes, of, 4))
+        return self.classify(y), self.correct(y), self.masks(dlc.roi_align(features, boxes, of, 6))
 
 
 @published("U-Net", 31_030_658)
@@ -330,7 +304,7 @@ def _():
             maps = [dlc.tanh(self.stages[0](x))]
             maps.append(dlc.tanh(self.stages[1](maps[0])))
             fine, coarse = self.pyramid(maps)
-            return *self.heads(fine[0], boxes), dlc.square(coarse).mean()
+            return *self.heads(fine, boxes, [0, 1]), dlc.square(coarse).mean()
 
     model, x = Model(), images(17)
     boxes, kinds = dlc.constant([[0.3, 0.7, 5.2, 6.1], [2.2, 1.4, 7.6, 3.3]]), dlc.input("kinds", (2,), "int64")
