@@ -216,7 +216,7 @@ class FeaturePyramid(nn.Module):
 
 
 class RegionHeads(nn.Module):
-    """What Mask R-CNN (K. He et al., 2017) computes for given boxes: classes, corrections, and a mask for each class."""
+    """What Mask R-CNN (K. He et al., 2017) has for given boxes: classes, corrections, and a mask for each class."""
 
     def __init__(self, classes, channels, hidden):
         self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(hidden), nn.ReLU(), nn.Linear(hidden), nn.ReLU())
