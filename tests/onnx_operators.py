@@ -23,6 +23,7 @@ GROUPS = {
     "layers": importers.LAYERS,
     "pooling and resizing": importers.POOLING,
     "places in images": importers.VISION,
+    "signals": importers.SIGNALS,
     "recurrent layers": importers.RECURRENT,
     "quantised": importers.QUANTISED,
     "control": importers.CONTROL,

@@ -101,6 +101,7 @@ from dlc.ops.fill import (
     zeros,
     zeros_like,
 )
+from dlc.ops.fourier import dft, stft
 from dlc.ops.functions import (
     ceil,
     cos,

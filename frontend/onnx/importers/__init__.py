@@ -14,11 +14,12 @@ from dlc.frontend.onnx.importers.recurrent import RECURRENT
 from dlc.frontend.onnx.importers.reductions import REDUCTIONS
 from dlc.frontend.onnx.importers.sequences import SEQUENCES
 from dlc.frontend.onnx.importers.shapes import FOLDED, SHAPES
+from dlc.frontend.onnx.importers.signals import SIGNALS
 from dlc.frontend.onnx.importers.vision import VISION
 
 # What takes about ten times as long as others to import.
 _SLOW = [REDUCTIONS, LAYERS, POOLING, PLACES, CONTROL, ARRANGEMENTS, QUANTISED, RECURRENT, OPTIMISERS, DRAWS,
-         SEQUENCES, VISION]  # fmt: skip
+         SEQUENCES, SIGNALS, VISION]  # fmt: skip
 HEAVY = frozenset(name for table in _SLOW for name in table)
 
 IMPORTERS: dict[str, Importer] = {n: f for table in [ELEMENTWISE, SHAPES, *_SLOW] for n, f in table.items()}
@@ -26,5 +27,5 @@ IMPORTERS: dict[str, Importer] = {n: f for table in [ELEMENTWISE, SHAPES, *_SLOW
 __all__ = [
     "ARRANGEMENTS", "CONTROL", "DRAWS", "ELEMENTWISE", "FOLDED", "HEAVY", "IMPORTERS", "LAYERS", "OPTIMISERS",
     "PLACES", "POOLING", "QUANTISED", "RECURRENT", "REDUCTIONS", "SEQUENCES", "SHAPES",
-    "VISION",
+    "SIGNALS", "VISION",
 ]  # fmt: skip

@@ -80,7 +80,8 @@ def _bit_cast(c: Call) -> Tensor:
     to = dtype_of(c.int("to", 0), c.place)
     if to == c[0].dtype:
         return c[0]
-    if c[0].dtype in INTEGER and to in INTEGER and itemsize(to) == itemsize(c[0].dtype):
+    integer = c[0].dtype in (*INTEGER, "bool") and to in INTEGER
+    if integer and itemsize(to) == itemsize(c[0].dtype):
         return ops.astype(c[0], to)
     raise c.unsupported(f"the bits of {c[0].type} as {to}")
 

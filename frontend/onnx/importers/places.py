@@ -112,6 +112,25 @@ def _one_hot(c: Call) -> Tensor:
     return ops.where(hot, values[1], values[0])
 
 
+def _tensor_scatter(c: Call) -> Tensor:
+    """Slices written into a cache from a place on that each sample has; "circular" goes on at the beginning."""
+    past, update = c[0], c[1]
+    axis, mode = axis_of(c, past, -2), c.text("mode", "linear")
+    if axis == 0 or past.ndim != update.ndim or mode not in ("linear", "circular"):
+        raise FileFormatError(f"{c.place}: {update.type} cannot be written into {past.type} along axis {axis}")
+    size, length = (ops.size_of(t.shape[axis], "int64") for t in (past, update))
+    starts = c[2].astype("int64") if c.has(2) else ops.zeros((past.shape[0],), "int64")
+    starts = ops.reshape(starts, (past.shape[0], *[1] * (past.ndim - 1)))
+    number = ops.iota(past.shape, axis) - starts
+    if mode == "circular":
+        number, fits = number % size, length <= size
+    else:
+        fits = (starts >= 0) & (starts + length <= size)
+    written = (number >= 0) & (number < length)
+    source = ops.where(fits, ops.clip(number, 0, length - 1), -1)  # which fails the run
+    return ops.where(written, ops.take_along_axis(update, source, axis), past)
+
+
 PLACES: dict[str, Importer] = {
     "CumProd": _cumulative,
     "CumSum": _cumulative,
@@ -122,5 +141,6 @@ PLACES: dict[str, Importer] = {
     "Scatter": _scatter_elements,
     "ScatterElements": _scatter_elements,
     "ScatterND": _scatter_nd,
+    "TensorScatter": _tensor_scatter,
     "TopK": _top_k,
 }
