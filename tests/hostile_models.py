@@ -164,6 +164,22 @@ def _sizes() -> Iterator[tuple[str, Any]]:
     for size in (2**40, -1, 0):
         wanted = [ints("n", 2, size)]
         yield f"resized to {size}", model([helper.make_node("Resize", ["x", "", "", "n"], ["y"])], initializer=wanted)
+    small = [numpy_helper.from_array(np.array([1.0, 1.0, 1.0, 2e-9], "f"), "n")]
+    image, clip = {"x": [1, 1, 2, 2**30]}, helper.make_node("Resize", ["x", "", "n"], ["y"], antialias=1, mode="cubic")
+    yield "a filter over 2^30 elements", model([clip], image, opset=18, initializer=small)
+    regions = {"x": [1, 1, 4, 4], "b": [3, 4], "r": [3, 5]}
+    which = [ints("i", 0, 2**62, -1)]
+    for size in (2**40, 0, -1):
+        for how in ({"output_height": size}, {"sampling_ratio": size}):
+            yield f"RoiAlign with {how}", model(_node("RoiAlign", "x", "b", "i", **how), regions, initializer=which)
+        yield f"MaxRoiPool {size}", model(_node("MaxRoiPool", "x", "r", pooled_shape=[size, 1]), regions)
+        spectrum = [ints("n", size, dims=[]), ints("m", 7, dims=[]), numpy_helper.from_array(np.float32(3000), "f")]
+        yield f"DFT of {size}", model(_node("DFT", "x", "n", axis=1), initializer=spectrum)
+        yield f"STFT of {size}", model(_node("STFT", "x", "m", "", "n"), {"x": [1, 9, 1]}, initializer=spectrum)
+        bands = _node("MelWeightMatrix", "m", "n", "n", "f", "f"), _node("MelWeightMatrix", "n", "m", "m", "f", "f")
+        for i, nodes in enumerate(bands):
+            yield f"MelWeightMatrix {i} of {size}", model(nodes, initializer=spectrum)
+    yield "DFT of a large prime", model(_node("DFT", "x", axis=1), {"x": [1, 65521, 1]})
     yield "4 TiB of ConstantOfShape", model(_node("ConstantOfShape", "s"), initializer=big)
     yield "Expand", model(_node("Expand", "x", "s"), initializer=[ints("s", 2**30, 2, 3)])
     yield "Expand by steps", model(

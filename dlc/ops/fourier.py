@@ -134,7 +134,8 @@ def _split(t: Tensor, first: int, second: int) -> Tensor:
 def _roots(turns: Any, n: int, sign: float, dtype: str) -> tuple[Tensor, Tensor]:
     """The cosines and signed sines of whole numbers of the n-th part of a turn."""
     angles = 2 * np.pi * (turns % n) / n
-    return constant(np.cos(angles), dtype), constant(sign * np.sin(angles), dtype)
+    cosine, sine = (np.where(np.abs(v) < 1e-15, 0.0, v) for v in (np.cos(angles), np.sin(angles)))  # at right angles
+    return constant(cosine, dtype), constant(sign * sine, dtype)
 
 
 def _product(a: Tensor, b: Tensor | None, c: Tensor, d: Tensor, times: Any) -> tuple[Tensor, Tensor]:
