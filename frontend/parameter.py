@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -162,8 +165,9 @@ class Parameter:
     # ---- use as a tensor
 
     def as_tensor(self) -> Tensor:
-        """The parameter, read."""
-        return wrap(self.state)
+        """The parameter, read; within `replaced`, what stands in its place."""
+        found = _replacements.get().get(self)
+        return wrap(self.state) if found is None else found
 
     def __getattr__(self, name: str) -> Any:
         if name in _TENSOR_NAMES:
@@ -201,6 +205,19 @@ class Buffer(Parameter):
     """State of a module that is saved with it but not trained: running statistics."""
 
     trainable = False
+
+
+_replacements: ContextVar[Mapping[Parameter, Tensor]] = ContextVar("dlc_replacements", default=MappingProxyType({}))
+
+
+@contextmanager
+def replaced(values: Mapping[Parameter, Tensor]) -> Iterator[None]:
+    """Within this, reading one of these parameters gives the tensor in its place."""
+    token = _replacements.set({**_replacements.get(), **values})
+    try:
+        yield
+    finally:
+        _replacements.reset(token)
 
 
 _TENSOR_NAMES = frozenset({"T", "astype", "max", "mean", "min", "ndim", "node", "reshape", "sum", "type"})

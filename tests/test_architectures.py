@@ -15,6 +15,7 @@ from dlc import nn, optim
 from dlc.testing import check_grad, random_inputs
 from tests import architectures
 from tests.architectures import energy, learning, transformers
+from tests.architectures.classics import labels
 from tests.architectures.registry import PUBLISHED, SMALL, Published, Small
 
 for _module in iter_modules(architectures.__path__):
@@ -100,6 +101,26 @@ def test_a_step_keeps_a_moving_average_of_the_weights() -> None:
         program(np.ones((2, 2), np.float32))
         expected = 0.5 * expected + 0.5 * model.weight.value
     np.testing.assert_allclose(averages[0].value, expected, rtol=1e-6)
+
+
+def test_gradients_of_samples_and_at_the_worst_place_nearby() -> None:
+    model, x, y = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), dlc.input("x", ("N", 3)), labels()
+    model.initialise(0)
+
+    def loss_of(weights: Any) -> Any:
+        return nn.functional.cross_entropy(nn.functional_call(model, weights, x), y)
+
+    plain = dlc.grad(loss_of({}), model.parameters())
+    each, worst = learning.sample_gradients(model, x, y), learning.sharpness_aware(model, loss_of, radius=0.3)
+    program = dlc.compile(dlc.graph([x, y], [*plain, *each, *worst]), "reference")
+    arrays = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32), np.arange(5) % 2
+    gradients, samples, nearby = (program(*arrays)[4 * i : 4 * i + 4] for i in range(3))
+    length = np.sqrt(sum((g**2).sum() for g in gradients))
+    for p, g, s in zip(model.parameters(), gradients, samples, strict=True):
+        np.testing.assert_allclose(s.mean(0), g, rtol=1e-5, atol=1e-6)
+        p.assign(p.value + 0.3 * g / length)
+    for found, wanted in zip(nearby, program(*arrays)[:4], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_the_slope_of_a_spike_is_that_of_the_surrogate() -> None:

@@ -318,6 +318,23 @@ def test_layer_norm_follows_its_formula() -> None:
         layer(dlc.input("x", ("N", 4, 3)))
 
 
+def test_a_module_is_called_with_other_values_than_its_own() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), dlc.input("x", ("N", 3))
+    values = {name: dlc.input(name, p.open_shape) for name, p in model.named_states() if name != "2.bias"}
+    y = nn.functional_call(model, values, x)
+    program = dlc.compile(dlc.graph([x, *values.values()], [y]), "reference")
+    arrays = {name: sample(*t.shape, seed=i) ** 2 + 0.5 for i, (name, t) in enumerate(values.items())}
+    data = sample(5, 3)
+    (found,) = program(data, *arrays.values())
+    model.load_state_dict({**arrays, "2.bias": model[2].bias.value})
+    close(found, run(model, data))
+    assert [n.leaf.name for n in program.graph.states] == ["2.bias"]  # type: ignore[union-attr]
+    with pytest.raises(ArgumentError, match=r"unexpected: 3\.weight") as raised:
+        nn.functional_call(model, {"3.weight": 0.0, "0.weight": x, "2.bias": dlc.zeros(2, "float64")}, x)
+    assert "mis-shaped: 0.weight is (4, 3)" in str(raised.value) and "2.bias is float32" in str(raised.value)
+    assert model[0].weight.as_tensor().node.op.name == "state"  # the values stand in the call alone
+
+
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
 def test_norms_of_the_last_axis_learn_its_size_from_the_first_input(norm: Any) -> None:
     layer, x = norm(), dlc.input("x", ("N", 4, 3))

@@ -35,6 +35,7 @@ from dlc.frontend.nn.container import Flatten, Identity, Sequential, Unflatten
 from dlc.frontend.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from dlc.frontend.nn.dropout import Dropout
 from dlc.frontend.nn.embedding import Embedding, EmbeddingBag
+from dlc.frontend.nn.functional_call import functional_call
 from dlc.frontend.nn.group_normalisation import (
     GroupNorm,
     InstanceNorm1d,
@@ -186,6 +187,7 @@ __all__ = [
     "ZeroPad2d",
     "ZeroPad3d",
     "functional",
+    "functional_call",
     "initialisers",
 ]
 

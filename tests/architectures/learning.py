@@ -9,27 +9,71 @@ from tests.architectures.registry import small
 # ---------------------------------------------------------------- MAML
 
 
+def weights_of(model):
+    return {name: p.as_tensor() for name, p in model.named_parameters()}
+
+
 class MAML(nn.Module):
     """A start from which one step learns a task: C. Finn, P. Abbeel and S. Levine, 2017."""
 
-    def __init__(self, hidden, lr=0.1):
-        self.weights = [dlc.parameter((1, hidden)), dlc.parameter((hidden,)), dlc.parameter((hidden, 1))]
-        self.lr = lr
+    def __init__(self, network, lr=0.1):
+        self.network, self.lr = network, lr
 
     def error(self, weights, x, y):
-        a, b, c = weights
-        return dlc.square(dlc.tanh(x @ a + b) @ c - y).mean()
+        return dlc.square(nn.functional_call(self.network, weights, x) - y).mean()
 
     def forward(self, x, y, x_test, y_test):
         """Points [tasks, points, 1] to learn from and to be judged by -> the loss after one step on each task."""
 
         def task(x, y, x_test, y_test):
-            weights = [w.as_tensor() for w in self.weights]
-            slopes = dlc.grad(self.error(weights, x, y), weights)
-            adapted = [w - self.lr * g for w, g in zip(weights, slopes)]
+            weights = weights_of(self.network)
+            slopes = dlc.grad(self.error(weights, x, y), list(weights.values()))
+            adapted = {name: w - self.lr * g for (name, w), g in zip(weights.items(), slopes)}
             return self.error(adapted, x_test, y_test)
 
         return dlc.vmap(task)(x, y, x_test, y_test).mean()
+
+
+# ---------------------------------------------------------------- other weights than a module's own
+
+
+class HyperNetwork(nn.Module):
+    """A network that makes another's weights: D. Ha, A. Dai and Q. Le, "HyperNetworks", 2016."""
+
+    def __init__(self, network, width):
+        self.network = network  # its own weights stand for nothing
+        self.shapes = {name: p.shape for name, p in network.named_parameters()}
+        self.heads = {name.replace(".", "_"): nn.Linear(width, math.prod(s)) for name, s in self.shapes.items()}
+
+    def forward(self, codes, x):
+        """Codes [N, width] and x [N, ...] -> what a network of its own makes of each x."""
+        made = {name: self.heads[name.replace(".", "_")](codes) for name in self.shapes}
+        made = {name: w.reshape((w.shape[0], *self.shapes[name])) for name, w in made.items()}
+
+        def one(x, *weights):
+            return nn.functional_call(self.network, dict(zip(made, weights)), x[None])[0]
+
+        return dlc.vmap(one)(x, *made.values())
+
+
+def sharpness_aware(model, loss_of, radius=0.05):
+    """Gradients at the worst place near the weights: P. Foret et al., "Sharpness-aware minimization", 2020."""
+    weights = weights_of(model)
+    slopes = dlc.grad(loss_of(weights), list(weights.values()))
+    length = dlc.sqrt(sum(dlc.square(g).sum() for g in slopes) + 1e-12)
+    worst = {name: w + dlc.stop_gradient(radius * g / length) for (name, w), g in zip(weights.items(), slopes)}
+    return dlc.grad(loss_of(worst), list(worst.values()))
+
+
+def sample_gradients(model, x, y):
+    """The gradient of each sample by itself [N, ...], as differential privacy clips them: M. Abadi et al., 2016."""
+    weights = weights_of(model)
+
+    def one(x, y):
+        loss = nn.functional.cross_entropy(nn.functional_call(model, weights, x[None]), y[None])
+        return tuple(dlc.grad(loss, list(weights.values())))
+
+    return dlc.vmap(one)(x, y)
 
 
 # ---------------------------------------------------------------- neural ODE
@@ -195,9 +239,16 @@ def adversarial_step(generator, critic, real, codes, losses, optimizers):
 
 @small("MAML")
 def _():
-    model = MAML(4)
+    model = MAML(nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1)))
     inputs = [dlc.input(name, (3, 5, 1)) for name in ("x", "y", "x_test", "y_test")]
     return model, inputs, model(*inputs)
+
+
+@small("Hypernetwork")
+def _():
+    inner = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    model, codes, x = HyperNetwork(inner, 5), dlc.input("codes", ("N", 5)), dlc.input("x", ("N", 3))
+    return model, [codes, x], dlc.square(model(codes, x) - 1).mean()
 
 
 @small("Neural ODE, fixed steps")
