@@ -76,8 +76,6 @@ CASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "update_all": (lambda x: dlc.index_update(x, ..., M), np.stack([M, M])),
     "update_between": (lambda x: dlc.index_update(x, (slice(None), [2, 0]), M[:2]), np.stack(
         [np.stack([M[1], a[1], M[0]]) for a in A])),
-    "index_mul": (lambda x: dlc.index_reduce(x, AT, A[:, ::-1] + 1, "mul", 1),
-                  folded(np.multiply, A, A[:, ::-1] + 1)),
     "index_max": (lambda x: dlc.index_reduce(x, AT, V[:, :3], "max", 1), folded(np.maximum, A, V[:, :3])),
     "index_min_of_others": (lambda x: dlc.index_reduce(x, AT, A[:, ::-1], "min", 1, include_self=False),
                             folded(np.minimum, np.where(FREE, A, np.inf), A[:, ::-1])),
@@ -86,7 +84,7 @@ CASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "index_mean_of_others": (lambda x: dlc.index_reduce(x, AT, A[:, ::-1], "mean", 1, include_self=False),
                              folded(np.add, np.where(FREE, A, 0), A[:, ::-1]) / np.array([1, 1, 2], "f")[:, None]),
     **{f"diagonal_scatter{k}": (lambda x, k=k: dlc.diagonal_scatter(x, dlc.diagonal(x, k) * 3 + 1, k),
-                                np.where(np.eye(3, 4, k) == 1, A * 3 + 1, A)) for k in (-5, -2, 0, 1, 3, 9)},
+                                np.where(np.eye(3, 4, k) == 1, A * 3 + 1, A)) for k in (-2, 1, 9)},
     "diagonal_scatter_of_one": (lambda x: dlc.diagonal_scatter(x, 7.0), np.where(np.eye(3, 4) == 1, 7, A)),
     "cumulative_max": (lambda x: dlc.cumulative_max(x, 1), np.maximum.accumulate(A, 1)),
     "cumulative_min": (lambda x: dlc.cumulative_min(x, 2, reverse=True),
@@ -145,6 +143,14 @@ def test_where_running_extrema_stand() -> None:
             np.testing.assert_array_equal(places[:, i], 8 - first if reverse else first)
     row = dlc.evaluate(dlc.cumulative_argmax([1.0, np.nan, 2.0, np.nan]))
     np.testing.assert_array_equal(row, [0, 1, 1, 1])
+
+
+def test_slices_are_multiplied() -> None:
+    x = dlc.input("x", A.shape)
+    y = dlc.index_reduce(x, AT, V[:, :3], "mul", 1)
+    graph = dlc.graph([x], [y, *dlc.grad((y * y).sum(), [x])])
+    check_grad(graph, [A])
+    np.testing.assert_allclose(dlc.compile(graph, "reference")(A)[0], folded(np.multiply, A, V[:, :3]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8"])
