@@ -4,7 +4,8 @@ A row of the result is a filter, a column a pixel; the sum runs over channels an
 the kernel packs the weights (see `filters`); then a task takes some filters of a tile of pixels, whose elements it
 gathers into planes of local memory (see `planes`). The data gradient is a convolution of the result's gradient, with
 the roles of channels and filters exchanged and the kernel turned around; with a stride, one for each residue class of
-pixels, which meet the places of their class alone.
+pixels, which meet the places of their class alone. Beyond the gradients there is nothing, not zeros as beyond an image:
+where weights are infinite or NaN, the first part says so, and sums that become NaN are made anew (`_amend`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dlc.backends.axes import grouped, is_one, merged, reach
 from dlc.backends.contractions import contraction
 from dlc.backends.emitter import LoopEmitter, put
-from dlc.backends.expressions import literal
+from dlc.backends.expressions import literal, multiply_add
 from dlc.backends.filters import TURNED, Filters
 from dlc.backends.nests import store
 from dlc.backends.planes import COLUMNS, Axis, Line, Planes, Tile, ceiling, even, grid, kernel_size, lines, tile_at
@@ -67,6 +68,10 @@ class Filtering:
         blocks, most = self.filters.blocks, max(1, ROWS // self.tile.rows)
         self.held = even(blocks, most) if isinstance(blocks, int) else most  # blocks of rows of a task
         self.most_rows = min(most, blocks if isinstance(blocks, int) else most) * self.tile.rows
+        self.turned = backward and planes.whole and self.filters.in_order and max(planes.most) > 1
+        parts = ceiling(self.filters.channels, TURNED) if self.turned else self.filters.blocks
+        self.sections = [*self.filters.extents[:2], parts]  # what the tasks of the first part pack
+        self.nonfinite = k.shared("bool", product(self.sections)) if backward else ""
 
     def emit(self) -> None:
         """Both parts."""
@@ -100,24 +105,33 @@ class Filtering:
                             f"{left}, 1, {rows}, {planes.array}, {j}, {runs}, 0, {steps}, {total}, "
                             f"{k.let(f'{b} * {rows * self.pitch}')} + {j}, {self.pitch}, {int(planes.single)})"
                         )
+            if self.backward:
+                self._amend(tile, (y, x), which, group, first, blocks, total)
             self._finish(tile, (y, x), group, first, total)
 
     def _pack(self) -> None:
         """The part that packs the weights."""
         k, filters = self.k, self.filters
-        in_order = self.planes.whole and filters.in_order
-        turned = self.backward and in_order and max(self.planes.most) > 1
-        extents = [*filters.extents[:2], ceiling(filters.channels, TURNED) if turned else filters.blocks]
-        with k.tasks(product(extents)) as t:
-            which, group, part = unravelled(k, t, extents)
-            y, x = self._axes(which)
-            if turned:
-                filters.pack_turned(which, group, part, y, x)
-            elif in_order and not self.backward:
-                filters.pack_rows(group, part)
-            else:
-                with self.planes.blocks(y, x) as places:
-                    filters.pack(which, group, part, places, y, x)
+        with k.tasks(product(self.sections)) as t:
+            at = unravelled(k, t, self.sections)
+            if not self.backward:
+                self._pack_section(*at)
+                return
+            with filters.noting() as found:
+                self._pack_section(*at)
+            k.line(f"{self.nonfinite}[{t}] = {found}")
+
+    def _pack_section(self, which: str, group: str, part: str) -> None:
+        """Pack the weights of one task."""
+        filters = self.filters
+        y, x = self._axes(which)
+        if self.turned:
+            filters.pack_turned(which, group, part, y, x)
+        elif self.planes.whole and filters.in_order and not self.backward:
+            filters.pack_rows(group, part)
+        else:
+            with self.planes.blocks(y, x) as places:
+                filters.pack(which, group, part, places, y, x)
 
     def _axes(self, which: str) -> tuple[Axis, Axis]:
         """How pixels of a class meet elements."""
@@ -125,6 +139,53 @@ class Filtering:
             return self.lines[0].forward(self.k), self.lines[1].forward(self.k)
         down, right = unravelled(self.k, which, self.strides)
         return self.lines[0].backward(self.k, down), self.lines[1].backward(self.k, right)
+
+    def _amend(
+        self, tile: Tile, axes: tuple[Axis, Axis], which: str, group: str, first: str, blocks: str, total: str
+    ) -> None:
+        """Add up once more, over the gradients that there are, what is NaN where a weight is infinite or NaN.
+
+        Planes hold zeros beyond the gradients, which such a weight turns into NaN; to a sum they do not belong.
+        """
+        k, filters, rows = self.k, self.filters, self.tile.rows
+        parts = k.dim(self.sections[2])
+        found = k.fresh("a")
+        k.line(f"{found} = False")
+        with k.loop(parts) as i:
+            k.line(f"{found} = {found} | {self.nonfinite}[({which} * {k.dim(self.groups)} + {group}) * {parts} + {i}]")
+        with k.block(f"if {found}:", guard=True):
+            top = k.let(f"{first} * {rows}")
+            with (
+                k.loop(k.let(f"lesser({blocks} * {rows}, {k.dim(filters.count)} - {top})")) as r,
+                k.loop(tile.height) as h,
+                k.loop(tile.images) as i,
+                k.loop(tile.width) as z,
+            ):
+                place = k.let(f"{r} * {self.pitch} + {h} * {tile.line} + {i} * {tile.width} + {z}")
+                with k.block(f"if isnan({total}[{place}]):", guard=True):
+                    pixel = [k.let(f"{a} + {b}") for a, b in ((tile.n, i), (tile.y, h), (tile.x, z))]
+                    k.line(f"{total}[{place}] = {self._plain_sum(axes, pixel, group, k.let(f'{top} + {r}'))}")
+
+    def _plain_sum(self, axes: tuple[Axis, Axis], pixel: Sequence[str], group: str, channel: str) -> str:
+        """A channel of one pixel of the images, by the definition."""
+        k, (g, w), count = self.k, self.heavy.inputs, self.filters.channels
+        total = k.fresh("a")
+        k.line(f"{total} = {literal(0, w.dtype)}")
+        with k.loop(k.dim(count)) as c, k.loop(axes[0].places) as u, k.loop(axes[1].places) as v:
+            met = [
+                k.let(f"{i} + {place} * {axis.gap} + {axis.shift}")
+                for i, place, axis in zip(pixel[1:], (u, v), axes, strict=True)
+            ]
+            inside = [k.let(f"(0 <= {i}) & ({i} < {axis.size})") for i, axis in zip(met, axes, strict=True)]
+            with k.block(f"if {inside[0]} & {inside[1]}:", guard=True):
+                filter = k.let(f"{group} * {k.dim(count)} + {c}")
+                kernel = [axis.kernel(i) for axis, i in zip(axes, (u, v), strict=True)]
+                gradient, weight = (
+                    k.element(n, ["0" if is_one(d) else i for d, i in zip(n.shape, index, strict=True)])
+                    for n, index in ((g, [pixel[0], filter, *met]), (w, [filter, channel, *kernel]))
+                )
+                k.line(f"{total} = {multiply_add(total, gradient, weight, w.dtype)}")
+        return total
 
     def _finish(self, tile: Tile, axes: tuple[Axis, Axis], group: str, first: str, total: str) -> None:
         """Store what follows from a tile of totals, filter by filter and image by image."""

@@ -6,6 +6,9 @@ the tile has lies side by side, the next step of the sum behind them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from dlc.backends.axes import grouped, reach
 from dlc.backends.emitter import LoopEmitter, put
 from dlc.backends.expressions import literal
@@ -32,6 +35,7 @@ class Filters:
         self.places = most[0] * most[1]
         steps = ceiling(self.channels * self.places, self.lanes) * self.lanes
         self.section = steps * rows + self.lanes  # a transposition writes whole vectors
+        self.nonfinite = ""
         self.packed = k.shared(weights.dtype, product([*self.extents, self.section]))
 
     def section_at(self, which: str, group: str, block: str) -> str:
@@ -64,7 +68,7 @@ class Filters:
             length = k.let(f"lesser({STAGE}, {steps} - {begin})")
             with k.loop(count) as r, k.loop(length, independent=True) as s:
                 place = put([k.let(f"{top} + {r}"), "0", "0", "0"], [1, 2, 3], k.let(f"{begin} + {s}"))
-                k.line(f"{stage}[{k.let(f'{r} * {pitch}')} + {s}] = {k.element(w, place)}")
+                self._copy(f"{stage}[{k.let(f'{r} * {pitch}')} + {s}]", place)
             with k.loop(length, step=str(lanes)) as s:
                 into = k.let(f"{base} + ({begin} + {s}) * {rows}")
                 k.line(f"transpose({lanes}, {stage}, {s}, {pitch}, {self.packed}, {into}, {rows})")
@@ -96,7 +100,7 @@ class Filters:
             filter = "0" if w.shape[0] == 1 else k.let(f"{group} * {k.dim(self.channels)} + {o}")
             with k.loop(k.let(f"{count} * {size}"), independent=True) as i:
                 place = put([filter, "0", "0", "0"], long, k.let(f"{first} * {size} + {i}"))
-                k.line(f"{stage}[{i}] = {k.element(w, place)}")
+                self._copy(f"{stage}[{i}]", place)
             with k.loop(k.let(f"{rows} * {size}"), k.let(f"{count} * {size}"), independent=True) as i:
                 k.line(f"{stage}[{i}] = {literal(0, dtype)}")
             with k.loop(str(whole), step=str(lanes)) as i:
@@ -108,6 +112,21 @@ class Filters:
                     f"copy_rows({lanes}, 1, {self.packed}, {into}, {rows}, 0, {turned}, {start} * {lanes}, "
                     f"({following} - {start}) * {lanes}, 0, 1, {x.places}, 0, {x.places}, {rows}, 0, {rows})"
                 )
+
+    @contextmanager
+    def noting(self) -> Iterator[str]:
+        """Keep, in the name given, whether any weight that is packed meanwhile is infinite or NaN."""
+        self.nonfinite = self.k.fresh("a")
+        self.k.line(f"{self.nonfinite} = False")
+        yield self.nonfinite
+        self.nonfinite = ""
+
+    def _copy(self, into: str, place: list[str]) -> None:
+        """Copy one weight."""
+        weight = self.k.element(self.weights, place)
+        self.k.line(f"{into} = {weight}")
+        if self.nonfinite:
+            self.k.line(f"{self.nonfinite} = {self.nonfinite} | invert(isfinite({weight}))")
 
     def pack(self, which: str, group: str, block: str, places: Block, y: Axis, x: Axis) -> None:
         """Pack one block of rows, for one block of places and channels."""
@@ -128,6 +147,6 @@ class Filters:
                 row = k.let(f"{first} + {r}")
                 own = [channel, row] if self.backward else [k.let(f"{group} * {k.dim(self.count)} + {row}"), channel]
                 lead = ["0" if d == 1 else i for d, i in zip(w.shape, own, strict=False)]
-                k.line(f"{self.packed}[{at} + {r}] = {k.element(w, [*lead, down, right])}")
+                self._copy(f"{self.packed}[{at} + {r}]", [*lead, down, right])
             with k.loop(str(rows), count) as r:
                 k.line(f"{self.packed}[{at} + {r}] = {literal(0, w.dtype)}")
