@@ -243,6 +243,14 @@ def negative_pad() -> None:
     dlc.pad([1.0], [(-1, 0)])
 
 
+def pad_value_of_no_integer() -> None:
+    dlc.pad(dlc.constant([1, 2], "uint8"), [(1, 0)], value=256)
+
+
+def pad_value_without_end() -> None:
+    dlc.pad(dlc.constant([1, 2], "int8"), [(1, 0)], value=-float("inf"))
+
+
 def one_pair() -> None:
     dlc.pad([[1.0]], [(1, 0)])
 
@@ -271,6 +279,8 @@ def integer_mean() -> None:
     ("call", "kind", "parts"),
     [
         (negative_pad, AttributeValueError, ("-1", "slice to crop")),
+        (pad_value_of_no_integer, AttributeValueError, ("256 is no uint8",)),
+        (pad_value_without_end, AttributeValueError, ("-inf is no int8",)),
         (one_pair, AttributeValueError, ("f32[1,1]", "2 axes")),
         (other_dims, ShapeError, ("f32[2,3]", "f32[3,2]", "axis 0")),
         (float_indices, DTypeError, ("integer indices", "f32[1]", ".astype('int64')")),

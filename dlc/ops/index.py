@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -100,7 +101,11 @@ def _plain_value(value: Any, dtype: str) -> bool | int | float:
     plain = value.item() if isinstance(value, np.generic) else value
     if dtype in BOOL:
         return bool(plain)
-    return float(plain) if dtype in FLOATING else int(np.asarray(plain).astype(dtype))
+    if dtype in FLOATING:
+        return float(plain)
+    if not math.isfinite(plain) or plain != int(plain) or not np.iinfo(dtype).min <= plain <= np.iinfo(dtype).max:
+        raise AttributeValueError(f"pad: {plain} is no {dtype}; give a value that the tensor's dtype holds")
+    return int(plain)
 
 
 @define(
@@ -116,7 +121,8 @@ def pad(x: Any, widths: Sequence[tuple[Any, Any]], interior: Sequence[int] | Non
     """`x` with `value` around and between its elements.
 
     `widths` gives (low, high) for each axis, ints or dims >= 0; `interior` how many go between neighbours. An axis of d
-    elements becomes low + d + (d - 1) * interior + high. Raises `AttributeValueError` for negative widths.
+    elements becomes low + d + (d - 1) * interior + high. Raises `AttributeValueError` for negative widths, and for a
+    value that integers of the dtype do not have.
 
     >>> import dlc
     >>> dlc.evaluate(dlc.pad([1.0, 2.0], [(1, 0)], interior=[1])).tolist()

@@ -11,6 +11,7 @@ from dlc.dims import product, shape_of
 from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arithmetic import abs as abs_
+from dlc.ops.arithmetic import minimum
 from dlc.ops.arranging import part
 from dlc.ops.composed import mean
 from dlc.ops.convolution import pads_along
@@ -132,7 +133,7 @@ def max_pool(
     rounded up, unless the last window would begin in the high padding. Attributes are ints, or one for each axis;
     `padding` is as in `conv2d`, and never the maximum; `stride` is the kernel's size unless given. The cotangent is
     shared equally among ties. With `return_indices` there is a second result, int64 of the same shape: the flat place
-    in [...] of each (first) maximum, as `max_unpool` takes them.
+    in [...] of each (first) maximum, as `max_unpool` takes them; padding has none, not even beside -inf.
 
     >>> import dlc
     >>> dlc.max_pool(dlc.input("x", ("N", 3, 8, 8, 8)), 2).shape
@@ -149,9 +150,17 @@ def max_pool(
     rest = argmax(seen, axis=how.own(t.ndim))  # counted in the window
     place, scale = scalar(0, "int64"), scalar(1, "int64")
     for a in reversed(range(len(how.sizes))):
-        at = iota(found.shape, 2 + a) * how.strides[a] - how.pads[a][0] + rest % how.sizes[a] * how.gaps[a]
-        place, scale, rest = place + at * scale, scale * size_of(t.shape[2 + a], "int64"), rest // how.sizes[a]
+        begin, length = iota(found.shape, 2 + a) * how.strides[a] - how.pads[a][0], size_of(t.shape[2 + a], "int64")
+        at = begin + rest % how.sizes[a] * how.gaps[a]
+        if how.pads[a][0]:  # which a window of -inf alone is not told apart from
+            at = where(found == -math.inf, _first_inside(begin, how.gaps[a], length), at)
+        place, scale, rest = place + at * scale, scale * length, rest // how.sizes[a]
     return found, place
+
+
+def _first_inside(begin: Tensor, gap: int, length: Tensor) -> Tensor:
+    """The first of the places begin, begin + gap, ... that is not in the padding before an axis."""
+    return minimum(where(begin < 0, begin % gap, begin), length - 1)
 
 
 @located

@@ -13,7 +13,7 @@ from dlc.ops.arranging import moveaxis, roll
 from dlc.ops.contract import matmul
 from dlc.ops.definition import located
 from dlc.ops.diagonals import diagonal, eye
-from dlc.ops.elementwise import promoted, rounded_once
+from dlc.ops.elementwise import convert, promoted, rounded_once
 from dlc.ops.reduce import one_axis
 from dlc.ops.reduce import sum as sum_
 from dlc.ops.tensor import Tensor, wrap
@@ -36,7 +36,8 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
     Letters that the part after "->" lacks are summed over; without that part it has, in alphabetical order, the
     letters that come once. A letter twice in one operand is its diagonal. "..." stands for further axes, aligned at
     the last one, which come first in the result unless it says where. Operands promote; they are multiplied from left
-    to right. Axes of one letter have equal dims. A. Einstein, 1916.
+    to right; integers wrap in the dtype of the operands, as in NumPy. Axes of one letter have equal dims. A. Einstein,
+    1916.
 
     Raises `AttributeValueError` for what is no such text, `ShapeError` where axes or dims do not fit.
 
@@ -56,7 +57,7 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
         later = {*wanted, *(label for rest in terms[i + 1 :] for label in rest)}
         result, labels = _multiplied(result, labels, *_without_repeats(t, term), later)
     summed = tuple(a for a, label in enumerate(labels) if label not in wanted)
-    result = sum_(result, axis=summed) if summed else result
+    result = _total(result, summed)
     kept = [label for label in labels if label in wanted]
     return permute_dims(result, tuple(kept.index(label) for label in wanted))
 
@@ -122,7 +123,7 @@ def _multiplied(a: Tensor, x: Labels, b: Tensor, y: Labels, later: set[str]) -> 
     if not inner or a.dtype not in FLOATING:
         beside = reshape(b, (*b.shape[:n], *(1,) * r, *b.shape[n:]))
         wide = reshape(a, (*a.shape, *(1,) * len(columns))) * beside
-        return (sum_(wide, axis=tuple(range(n + r, n + r + k))) if inner else wide), labels
+        return _total(wide, tuple(range(n + r, n + r + k))), labels
     left = reshape(a, (*a.shape[:n], product(a.shape[n : n + r]), product(a.shape[n + r :])))
     right = reshape(b, (*b.shape[:n], product(b.shape[n : n + k]), product(b.shape[n + k :])))
     return reshape(matmul(left, right), shape), labels
@@ -130,7 +131,12 @@ def _multiplied(a: Tensor, x: Labels, b: Tensor, y: Labels, later: set[str]) -> 
 
 def _summed(t: Tensor, labels: Labels, needed: set[str]) -> tuple[Tensor, Labels]:
     axes = tuple(a for a, label in enumerate(labels) if label not in needed)
-    return (sum_(t, axis=axes) if axes else t), tuple(label for label in labels if label in needed)
+    return _total(t, axes), tuple(label for label in labels if label in needed)
+
+
+def _total(t: Tensor, axes: Sequence[int]) -> Tensor:
+    """The sum over axes in the dtype of the terms: unlike `sum`, sums of products do not widen integers."""
+    return convert(sum_(t, axis=tuple(axes)), t.dtype) if axes else t
 
 
 @located
@@ -178,7 +184,8 @@ def vecdot(a: Any, b: Any, axis: int = -1) -> Tensor:
         raise AttributeValueError(f"vecdot: axis {axis!r} is negative and in both of {x.type} and {y.type}")
     if x.shape[axis] != y.shape[axis]:
         raise ShapeError(f"vecdot: axis {axis} is {x.shape[axis]} in {x.type} and {y.shape[axis]} in {y.type}")
-    return sum_(x * y, axis=axis)
+    products = x * y
+    return _total(products, (products.ndim + axis,))
 
 
 @located
