@@ -54,7 +54,7 @@ class Filters:
 
     def pack_rows(self, group: str, block: str) -> None:
         """Pack a block of filters, whose steps are in the order of memory."""
-        k, w, dtype = self.k, self.weights, self.weights.dtype
+        k, dtype = self.k, self.weights.dtype
         lanes, rows = self.lanes, self.rows
         base = self.section_at("0", group, block)
         first = k.let(f"{block} * {rows}")

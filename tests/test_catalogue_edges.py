@@ -11,6 +11,7 @@ from test_catalogue import SAMPLED, Case, cases, evaluated, named
 
 import dlc
 from dlc import compiler
+from dlc.dtypes import ALL, numpy_dtype
 from dlc.errors import AttributeValueError, DlcError, DTypeError, IndexOutOfRangeError, ShapeError
 from dlc.ir import Graph
 from dlc.ops.definition import Kind, Op, Sample
@@ -86,6 +87,25 @@ def test_arguments_of_any_layout_give_the_same_values(op: Op, backend: str) -> N
                 np.testing.assert_array_equal(got, value, err_msg=name)
         for a, b in zip(given, before, strict=True):
             np.testing.assert_array_equal(a, b, err_msg=f"{name}: the argument was changed")
+
+
+REPEATED: dict[str, Callable[[Array], Array]] = {
+    "one row": lambda a: np.broadcast_to(a[:1], a.shape),
+    "one column, backwards": lambda a: np.broadcast_to(a[::-1, 1:2], a.shape),
+    "one element": lambda a: np.broadcast_to(a[2, 3], a.shape),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_arguments_of_every_dtype_and_layout(backend: str) -> None:
+    arrays = [np.arange(-7, 13).reshape(4, 5).astype(numpy_dtype(dtype)) for dtype in ALL]
+    inputs = [dlc.input(f"x{i}", a.shape, a.dtype.name) for i, a in enumerate(arrays)]
+    program = dlc.compile(dlc.graph(inputs, [x[::-1, 1:] for x in inputs]), backend)
+    for name, layout in (LAYOUTS | REPEATED).items():
+        given = [a if name == "foreign bytes" and a.dtype.kind == "V" else layout(a) for a in arrays]
+        for got, a in zip(program(*given), given, strict=True):
+            assert got.dtype == a.dtype.newbyteorder("=")
+            np.testing.assert_array_equal(got, a[::-1, 1:], err_msg=f"{name} of {a.dtype}")
 
 
 # ---------------------------------------------------------------- special values, where they are not elementwise
@@ -167,44 +187,74 @@ def test_dims_of_zero_and_none_in_the_reference(op: Op) -> None:
 
 # ---------------------------------------------------------------- indices
 
-READERS: dict[str, Callable[[Any, Any], Any]] = {
+def along(indices: Any) -> Any:
+    return dlc.broadcast_to(indices[:, None], (2, 3))
+
+
+def slope(reader: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The gradient of what a reader reads; its value is not computed where only the gradient is asked for."""
+    return lambda x, i: dlc.grad(reader(x, i).sum() * 2.0, [x])[0]
+
+
+REDUCTIONS = ("set", "add", "mul", "min", "max")
+READERS: dict[str, Callable[[Any, Any], Any]] = {  # of x[4, 3] at two indices
     "take": lambda x, i: dlc.take(x, i),
     "take_adjoint": lambda x, i: dlc.ops.take_adjoint(x[:2], i, 0, 4),
-    "take_along_axis": lambda x, i: dlc.take_along_axis(x, dlc.broadcast_to(i[:, None], (2, 3)), 0),
+    "take_along_axis": lambda x, i: dlc.take_along_axis(x, along(i), 0),
     "put": lambda x, i: dlc.ops.put(x, i, x[:2]),
-    "put_along_axis": lambda x, i: dlc.put_along_axis(x, dlc.broadcast_to(i[:, None], (2, 3)), 1.0, 0),
-    "add_along_axis": lambda x, i: dlc.put_along_axis(x, dlc.broadcast_to(i[:, None], (2, 3)), 1.0, 0, "add"),
+    **{f"put_along_axis {r}": lambda x, i, r=r: dlc.put_along_axis(x, along(i), 2.0, 0, r) for r in REDUCTIONS},
+    **{f"scatter_nd {r}": lambda x, i, r=r: dlc.scatter_nd(x, i[:, None], 2.0, r) for r in REDUCTIONS},
     "gather_nd": lambda x, i: dlc.gather_nd(x, dlc.stack([i, dlc.zeros_like(i)], -1)),
-    "scatter_nd": lambda x, i: dlc.scatter_nd(x, i[:, None], 1.0),
+    "gather_nd, second": lambda x, i: dlc.gather_nd(dlc.matrix_transpose(x), dlc.stack([dlc.zeros_like(i), i], -1)),
     "index_add": lambda x, i: dlc.index_add(x, i, 1.0),
     "index_put": lambda x, i: dlc.index_put(x, i, 1.0),
     "second axis": lambda x, i: dlc.take(dlc.matrix_transpose(x), i, 1),
+    "embedding": lambda x, i: dlc.nn.functional.embedding(i, x),
+    "cross_entropy": lambda x, i: dlc.cross_entropy(dlc.matrix_transpose(x)[:2], i),
+    "cross_entropy, weighted": lambda x, i: dlc.cross_entropy(dlc.matrix_transpose(x)[:2], i, weight=x[:, 0]),
+    "nll_loss": lambda x, i: dlc.nll_loss(dlc.matrix_transpose(x)[:2], i, ignore_index=0),
+    "max_unpool": lambda x, i: dlc.max_unpool(x[:1, None, :2], i[None, None], 2),
     "vmap": lambda x, i: dlc.vmap(lambda column, j: dlc.take(column, j), in_axes=(1, None))(x, i),
+    "vmap of adding": lambda x, i: dlc.vmap(lambda j: dlc.index_add(x, j[None], 1.0))(i),
+    "scan": lambda x, i: dlc.scan(lambda c, j: (c + 1.0, dlc.take(x, j) * c), dlc.constant(1.0), i)[1],
+    "scan that adds": lambda x, i: dlc.scan(lambda c, j: (dlc.index_add(c, j[None], 1.0), c.sum()), x, i)[0],
+    "cond": lambda x, i: dlc.cond(x[0, 0] < 9.0, lambda: dlc.take(x, i) * 2.0, lambda: x[:2]),
+    "while_loop": lambda x, i: dlc.while_loop(
+        lambda n, s: n < 2, lambda n, s: (n + 1, s + dlc.take(x, dlc.take(i, n))), 0, x[0]
+    )[1],
 }
+READERS |= {f"gradient of {n}": slope(READERS[n]) for n in ("take", "put_along_axis mul", "scan", "cond", "max_unpool")}
+COUNTED = ("int8", "int64", "uint64")  # dtypes of indices, in turn
 
 
-@pytest.mark.parametrize(
-    ("backend", "dtype"), [(backend, "int8") for backend in BACKENDS]
-)
-def test_an_index_of_any_size_is_an_error_and_never_a_stray_read(dtype: str, backend: str) -> None:
+def beyond(dtype: str) -> list[int]:
+    """Indices that 4 elements do not have: the next, the last, and those whose products wrap to places that exist."""
+    info = np.iinfo(dtype)
+    some = {-1, 4, int(info.min), int(info.max), 2**62, 2**64 // 3 + 1, -(2**62), 2**63 + 1}
+    return sorted(i for i in some if info.min <= i <= info.max and not 0 <= i < 4)
+
+
+@pytest.mark.parametrize(("backend", "turn"), [(backend, turn) for turn, backend in enumerate(BACKENDS)])
+def test_an_index_of_any_size_is_an_error_and_never_a_stray_read(turn: int, backend: str) -> None:
     """All readers are one program, each with an index of its own, of which one is wrong."""
     x = np.arange(12.0, dtype="f").reshape(4, 3)
-    info = np.iinfo(dtype)
-    wrong = sorted({info.min, info.max, 4, -1} & set(range(info.min, 128)) | {info.min, info.max})
-    names = list(READERS)
     table = dlc.input("x", (4, 3))
-    indices = {n: dlc.input(f"i{k}", (2,), dtype) for k, n in enumerate(names)}
-    outputs = [READERS[n](table, i) for n, i in indices.items()]
-    program = dlc.compile(dlc.graph([table, *indices.values()], outputs), backend)
-    good = [np.array([3, 0], dtype)] * len(names)
+    dtypes = [COUNTED[(k + turn) % len(COUNTED)] for k in range(len(READERS))]
+    indices = [dlc.input(f"i{k}", (2,), d) for k, d in enumerate(dtypes)]
+    outputs = [reader(table, i) for reader, i in zip(READERS.values(), indices, strict=True)]
+    program = dlc.compile(dlc.graph([table, *indices], outputs), backend)
+    good = [np.array([3, 0], d) for d in dtypes]
     want = program(x, *good)
-    for k, bad in itertools.product(range(len(names)), wrong):
-        if 0 <= bad < 4:
-            continue
-        given = list(good)
-        given[k] = np.array([1, bad], dtype)
-        with pytest.raises(IndexOutOfRangeError):
-            program(x, *given)
+    for k, name in enumerate(READERS):
+        for place, bad in itertools.product((0, 1) if backend in NATIVE else (1,), beyond(dtypes[k])):
+            given = list(good)
+            given[k] = np.array([1, 1], dtypes[k])
+            given[k][place] = bad
+            try:
+                program(x, *given)
+            except IndexOutOfRangeError:
+                continue
+            raise AssertionError(f"{name} took {bad} of {dtypes[k]} for an index")
     for got, value in zip(program(x, *good), want, strict=True):  # and the program works on
         np.testing.assert_array_equal(got, value)
 

@@ -123,3 +123,48 @@ def test_halves_at_their_ends_under_vmap(backend: str, dtype: str) -> None:
         assert got.dtype == numpy_dtype(dtype)
         np.testing.assert_array_equal(got.astype("f"), want.astype("f"))
         np.testing.assert_array_equal(np.signbit(got)[want == 0], np.signbit(want)[want == 0])
+
+
+def pooled(x: Array, reduce: Callable[[Array, list[int]], Any]) -> Array:
+    """Windows of 3 by a stride of 2 along rows that are padded by 1: what `reduce` makes of elements and places."""
+    starts = range(-1, x.shape[1] - 1, 2)
+    windows = [[[i for i in range(s, s + 3) if 0 <= i < x.shape[1]] for s in starts] for _ in x]
+    return np.array([[reduce(row[at], at) for at in places] for row, places in zip(x, windows, strict=True)])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_pools_and_softmax_of_infinities_and_nan(backend: str) -> None:
+    nan, inf = np.nan, np.inf
+    rows = np.array([
+        [-inf] * 7,
+        [inf, 1, -inf, -inf, -inf, -inf, 2],
+        [nan, 1, 2, -inf, -inf, nan, -0.0],
+        [-inf, 0.5, -1e38, 1e38, 1e38, -1, 1e-45],
+        [0, -0.0, 1e-40, -1e-40, 88, 89, -104],
+    ], np.float32)  # fmt: skip
+    x = dlc.input("x", rows.shape)
+    highest, places = dlc.max_pool(x[:, None], 3, 2, 1, return_indices=True)
+    outputs = [
+        highest[:, 0],
+        places[:, 0],
+        dlc.avg_pool(x[:, None], 3, 2, 1, count_include_pad=False)[:, 0],
+        dlc.logsumexp(x, 1),
+        dlc.softmax(x),
+        dlc.log_softmax(x),
+    ]
+    wide = rows.astype(np.float64)
+    with np.errstate(all="ignore"):
+        level = np.where(np.isfinite(wide.max(1)), wide.max(1), 0)[:, None]
+        e = np.exp(wide - level)
+        total = e.sum(1, keepdims=True)
+        wanted = [
+            pooled(wide, lambda v, at: v.max()),
+            pooled(wide, lambda v, at: at[int(v.argmax())]),
+            pooled(wide, lambda v, at: v.mean()),
+            np.log(total)[:, 0] + level[:, 0],
+            np.where(total == 0, 0, e / total),  # of a row of -inf alone
+            wide - level - np.where(total == 0, 0, np.log(total)),
+        ]
+        wanted = [w if w.dtype.kind == "i" else w.astype(np.float32) for w in wanted]
+    for got, want in zip(dlc.compile(dlc.graph([x], outputs), backend)(rows), wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-37)

@@ -549,6 +549,33 @@ def test_negative_zero_nan_and_infinity_are_observable() -> None:
         np.testing.assert_array_equal(np.signbit(reference[zero]), np.signbit(native[zero]))
 
 
+def test_integers_wrap_and_divisions_by_zero_and_long_shifts_are_defined() -> None:
+    x = np.array([-128, 127, -3], np.int8)
+    t = dlc.constant(x)
+    n = dlc.constant(np.array([8, -1, 7], np.int8))
+    assert dlc.evaluate(t * t).tolist() == [0, 1, 9] == (x * x).tolist()
+    found = dlc.evaluate(dlc.vecdot(t, t))
+    assert (found.dtype, found.item()) == (np.int8, 10)
+    assert dlc.evaluate(t // dlc.zeros_like(t)).tolist() == dlc.evaluate(t % dlc.zeros_like(t)).tolist() == [0, 0, 0]
+    assert dlc.evaluate(t // -1).tolist() == [-128, -127, 3]
+    assert dlc.evaluate(dlc.bitwise_left_shift(t, n)).tolist() == [0, 0, -128]
+    assert dlc.evaluate(dlc.bitwise_right_shift(t, n)).tolist() == [-1, 0, -1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_padding_is_zeros_to_a_convolution_nothing_to_its_gradient_and_never_a_maximum(backend: str) -> None:
+    x, w = dlc.input("x", (1, 1, 1, 4)), dlc.input("w", (1, 1, 1, 3))
+    y = dlc.conv2d(x, w, padding=(0, 1))
+    (dx,) = dlc.grad(y.sum(), [x])
+    highest, place = dlc.max_pool(x[:, :, 0], 2, 2, 1, return_indices=True)
+    image, weights = np.full((1, 1, 1, 4), -np.inf, np.float32), np.array([[[[np.inf, 1, 2]]]], np.float32)
+    image[..., 1:3] = 1
+    values = dlc.compile(dlc.graph([x, w], [y, dx, highest, place]), backend)(image, weights)
+    met, slope, best, at = (v.ravel().tolist() for v in values)
+    assert np.isnan(met[0]) and slope == [np.inf, np.inf, np.inf, 3]  # the last pixel met no infinite weight
+    assert (best, at) == ([-np.inf, 1, -np.inf], [0, 1, 3])
+
+
 def test_sums_run_over_a_fixed_tree() -> None:
     x = dlc.input("x", ("N",))
     program = dlc.compile(dlc.graph([x], [dlc.sum(x)]))
@@ -605,3 +632,14 @@ def test_make_node_is_the_only_way_to_build_and_checks_types() -> None:
     x = dlc.input("x", (3,))
     with pytest.raises(dlc.errors.DlcError):
         make_node(CATALOGUE["add"], (x.node, dlc.input("y", (4,)).node))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_no_output_needs_does_not_run_and_does_not_fail(backend: str) -> None:
+    x, i = dlc.input("x", (2, 3)), dlc.input("i", (2, 1), "int64")
+    read = dlc.take_along_axis(x, i, axis=1)
+    wrong = np.zeros((2, 3), np.float32), np.array([[0], [3]])
+    (slope,) = dlc.compile(dlc.graph([x, i], dlc.grad(read.sum(), [x])), backend)(*wrong)
+    assert slope.tolist() == [[1, 0, 0], [0, 0, 0]]  # as if nothing had been read there
+    with pytest.raises(IndexOutOfRangeError, match="3"):
+        dlc.compile(dlc.graph([x, i], [read]), backend)(*wrong)
