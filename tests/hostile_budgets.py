@@ -15,8 +15,9 @@ TRAINING = "ai.onnx.preview.training"
 
 def greedy_models() -> Iterator[tuple[str, bytes]]:
     """(what it is, the file)."""
-    for part in (_lists(), _calls(), _loops(), _dims(), _shapes(), _static_values(), _derivatives(), _forms()):
-        for name, found in part:
+    parts = (_lists, _calls, _loops, _sequences, _dims, _shapes, _static_values, _derivatives, _forms)
+    for part in parts:
+        for name, found in part():
             yield name, found.SerializeToString()
 
 
@@ -134,6 +135,25 @@ def _body(nodes: list[Any], inputs: dict[str, int], outputs: dict[str, int]) -> 
     names = ([helper.make_tensor_value_info(n, t, [] if t != FLOAT else None) for n, t in v.items()]
              for v in (inputs, outputs))  # fmt: skip
     return helper.make_graph(nodes, "b", *names)
+
+
+def _sequences() -> Iterator[tuple[str, Any]]:
+    """Long sequences, made and gone through again and again."""
+    long = helper.make_node("SequenceConstruct", ["x"] * 4096, ["s0"])
+    nothing = helper.make_graph(
+        [], "b", [helper.make_tensor_value_info("e", FLOAT, None)], [helper.make_tensor_value_info("e", FLOAT, None)]
+    )
+    maps = [helper.make_node("SequenceMap", [f"s{i}"], [f"s{i + 1}"], body=nothing) for i in range(3000)]
+    length = helper.make_node("SequenceLength", ["s3000"], ["y"])
+    yield "long sequences gone through", model([long, *maps, length])
+    more = [helper.make_node("SequenceErase", [f"s{i}"], [f"s{i + 1}"]) for i in range(3000)]
+    yield "long sequences made shorter", model([long, *more, length])
+    split = [helper.make_node("SplitToSequence", ["w"], [f"t{i}"], axis=0) for i in range(3000)]
+    last = helper.make_node("SequenceLength", ["t2999"], ["y"])
+    yield "splits into very many", model([*split, last], {"w": [4096, 2]})
+    yield "a split into more", model([split[0], helper.make_node("SequenceLength", ["t0"], ["y"])], {"w": [2**40]})
+    doubled = [helper.make_node("SequenceConstruct", [f"s{i}"] * 2, [f"s{i + 1}"]) for i in range(40)]
+    yield "sequences of sequences", model([helper.make_node("SequenceConstruct", ["x"], ["s0"]), *doubled])
 
 
 def _dims() -> Iterator[tuple[str, Any]]:

@@ -98,6 +98,7 @@ class Call:
     place: str
     named: Callable[[str], Value]  # the value of a name of the file
     spend: Callable[[builtins.int], None]  # counts elements that are computed while reading
+    counted: Callable[[builtins.int], None]  # counts what takes as long as so many nodes
     turns: Sequence[Tensor] = ()  # the numbers of the steps of the loops that the node is in
     ordinal: builtins.int = 0  # of the node among those that are like it: those with draws
     read: set[str] = field(default_factory=set)

@@ -84,13 +84,18 @@ class Nodes:
 
     # ---- nodes
 
+    def counted(self, nodes: int, place: str) -> None:
+        """Count nodes of the file, beside those that they have become."""
+        self.count += nodes
+        if self.count + living_nodes() - self.before > MAX_NODES:
+            raise FileFormatError(f"{place}: more than {MAX_NODES} nodes, with those of bodies and functions")
+
     def run(self, records: Sequence[Any], kind: str) -> None:
         """Import nodes, each after those that it reads: a cycle shows as a name that is not defined yet."""
         for i, record in enumerate(records):
             check_text(f"{kind}[{i}]", record.op_type, record.domain)
-            self.count += SWEEP if record.op_type == "Gradient" else 10 if record.op_type in HEAVY else 1
-            if self.count + living_nodes() - self.before > MAX_NODES:
-                raise FileFormatError(f"{kind}[{i}]: more than {MAX_NODES} nodes, with those of bodies and functions")
+            weight = SWEEP if record.op_type == "Gradient" else 10 if record.op_type in HEAVY else 1
+            self.counted(weight, f"{kind}[{i}]")
             self.node(record, f"{kind}[{i}] {shown(record.op_type, 80)}")
 
     def node(self, record: Any, place: str) -> None:
@@ -122,6 +127,7 @@ class Nodes:
         call = Call(
             record.op_type, operands, attributes, self.opset, len(record.output), place,
             named=lambda name: self.names.find(name, place), spend=lambda size: self.spend(size, place),
+            counted=lambda nodes: self.counted(nodes, place),
             turns=self.turns, ordinal=self.drawn,
         )  # fmt: skip
         self.drawn += record.op_type in DRAWS
@@ -199,7 +205,8 @@ class Nodes:
         raise UnsupportedError(f"{place}: dlc does not read attributes of ONNX's type {a.type}")
 
     def body(self, record: Any, inputs: Sequence[Value], place: str, turn: Tensor | None) -> list[Value]:
-        """The outputs of a body graph, given its inputs; `turn` is the number of a loop's step."""
+        """The outputs of a body graph, given its inputs; `turn` is the number of a loop's step. It counts as a node."""
+        self.counted(1, place)
         with self.names.scope(self.names.values.new_child(), place), self.turned(turn):
             if len(record.input) != len(inputs):
                 raise FileFormatError(f"{place}: the body takes {len(record.input)} values, not {len(inputs)}")

@@ -86,6 +86,7 @@ def _split(c: Call) -> Value:
         lengths = [int(s) for s in sizes]
     if sum(lengths) != d or len(lengths) > MAX_LENGTH:
         raise FileFormatError(f"{c.place}: the parts {lengths[:8]} do not add up to {d}")
+    c.counted(2 * len(lengths))
     ends = np.cumsum(lengths)
     index: list[Any] = [slice(None)] * x.ndim
     found = []
