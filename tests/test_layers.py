@@ -281,3 +281,43 @@ def test_differences_and_fills() -> None:
         ops.diff(x, -1)
     filled = dlc.evaluate(ops.full_like(x, 2))
     assert filled.dtype == np.float32 and filled.shape == x.shape and (filled == 2).all()
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_transformer_layers_are_sums_of_branches_normalised_before_or_after(norm_first: bool) -> None:
+    layer = nn.TransformerDecoderLayer(4, 2, 6, activation="gelu", batch_first=True, norm_first=norm_first)
+    y, x = dlc.input("y", (2, 3, 4)), dlc.input("x", (2, 5, 4))
+    layer(y, x)
+    weights = {"in_proj_weight": (12, 4), "in_proj_bias": (12,), "out_proj.weight": (4, 4), "out_proj.bias": (4,)}
+    names = {f"{a}.{name}": shape for a in ("self_attn", "multihead_attn") for name, shape in weights.items()}
+    names |= {"linear1.weight": (6, 4), "linear1.bias": (6,), "linear2.weight": (4, 6), "linear2.bias": (4,)}
+    names |= {f"norm{i}.{name}": (4,) for i in (1, 2, 3) for name in ("weight", "bias")}
+    assert sorted(states(layer).items()) == sorted(names.items())  # torch's
+    for _, p in layer.named_states():
+        p.assign(sample(*p.shape))
+
+    branches = (
+        lambda t: layer.self_attn(t, t, t, is_causal=True)[0],
+        lambda t: layer.multihead_attn(t, x, x)[0],
+        lambda t: layer.linear2(ops.gelu(layer.linear1(t))),
+    )
+    want = y
+    for branch, norm in zip(branches, (layer.norm1, layer.norm2, layer.norm3), strict=True):
+        want = want + branch(norm(want)) if norm_first else norm(want + branch(want))
+    arrays = sample(2, 3, 4), sample(2, 5, 4)
+    program = dlc.compile(dlc.graph([y, x], [layer(y, x, tgt_is_causal=True), want]), "reference")
+    found, wanted = program(*arrays)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    later = arrays[0].copy()
+    later[:, 2] += 1
+    np.testing.assert_array_equal(program(later, arrays[1])[0][:, :2], found[:, :2])
+
+
+def test_an_encoder_layer_sees_no_padding() -> None:
+    layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.5)
+    data, padding = sample(5, 2, 4), np.arange(5) >= np.array([[3], [5]])
+    found = output(lambda x: layer(x, src_key_padding_mask=padding), data)
+    data[3:, 0] = 7.0
+    np.testing.assert_array_equal(output(lambda x: layer(x, src_key_padding_mask=padding), data)[:3, 0], found[:3, 0])
+    with pytest.raises(AttributeValueError, match="activation is 'relu', 'gelu' or a function, not 'tanh'"):
+        nn.TransformerEncoderLayer(4, 2, activation="tanh")

@@ -88,6 +88,7 @@ from dlc.frontend.nn.pooling import (
 from dlc.frontend.nn.recurrent import GRU, LSTM, RNN
 from dlc.frontend.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from dlc.frontend.nn.resizing import PixelShuffle, Upsample
+from dlc.frontend.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 from dlc.frontend.parameter import Buffer, Parameter
 from dlc.other_names import LAYERS, instead
 
@@ -181,6 +182,8 @@ __all__ = [
     "Softsign",
     "Tanh",
     "Tanhshrink",
+    "TransformerDecoderLayer",
+    "TransformerEncoderLayer",
     "Unflatten",
     "Upsample",
     "ZeroPad1d",

@@ -61,30 +61,6 @@ class Block(nn.Module):
 # ---------------------------------------------------------------- Transformer
 
 
-class EncoderLayer(nn.Module):
-    def __init__(self, width, count, hidden, dropout):
-        self.attention = nn.MultiheadAttention(width, count, dropout, batch_first=True)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
-        self.norms, self.dropout = [nn.LayerNorm(width), nn.LayerNorm(width)], nn.Dropout(dropout)
-
-    def forward(self, x):
-        x = self.norms[0](x + self.dropout(self.attention(x, x, x, need_weights=False)[0]))
-        return self.norms[1](x + self.dropout(self.mlp(x)))
-
-
-class DecoderLayer(nn.Module):
-    def __init__(self, width, count, hidden, dropout):
-        self.attention = nn.MultiheadAttention(width, count, dropout, batch_first=True)
-        self.cross = nn.MultiheadAttention(width, count, dropout, batch_first=True)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
-        self.norms, self.dropout = [nn.LayerNorm(width) for _ in range(3)], nn.Dropout(dropout)
-
-    def forward(self, y, x):
-        y = self.norms[0](y + self.dropout(self.attention(y, y, y, need_weights=False, is_causal=True)[0]))
-        y = self.norms[1](y + self.dropout(self.cross(y, x, x, need_weights=False)[0]))
-        return self.norms[2](y + self.dropout(self.mlp(y)))
-
-
 def sinusoids(length, width):
     """Section 3.5: sines at even places, cosines at odd ones."""
     angles = np.arange(length)[:, None] / 10000.0 ** (np.arange(0, width, 2) / width)
@@ -96,8 +72,9 @@ class Transformer(nn.Module):
 
     def __init__(self, words, width=512, count=8, hidden=2048, layers=6, dropout=0.1):
         self.embed = nn.Embedding(words, width)
-        self.encoder = [EncoderLayer(width, count, hidden, dropout) for _ in range(layers)]
-        self.decoder = [DecoderLayer(width, count, hidden, dropout) for _ in range(layers)]
+        how = (width, count, hidden, dropout)
+        self.encoder = [nn.TransformerEncoderLayer(*how, batch_first=True) for _ in range(layers)]
+        self.decoder = [nn.TransformerDecoderLayer(*how, batch_first=True) for _ in range(layers)]
         self.width = width
 
     def placed(self, words):
@@ -109,7 +86,7 @@ class Transformer(nn.Module):
         for layer in self.encoder:
             x = layer(x)
         for layer in self.decoder:
-            y = layer(y, x)
+            y = layer(y, x, tgt_is_causal=True)
         return y @ self.embed.weight.T
 
 
