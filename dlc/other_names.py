@@ -32,6 +32,7 @@ FUNCTIONS = {
     "double": ".astype('float64')",
     "eq": "dlc.equal",
     "expand": "dlc.broadcast_to",
+    "fft": "dlc.dft, whose complex numbers are pairs along the last axis",
     "flatten": "dlc.reshape or nn.Flatten",
     "float": ".astype('float32')",
     "from_numpy": "dlc.constant",

@@ -24,7 +24,7 @@ from dlc.ops.definition import Array
 from dlc.ops.tensor import Tensor, state_node
 from dlc.state import State
 
-DOMAINS = ("", "ai.onnx", "ai.onnx.preview.training")  # no two have operators of the same name
+DOMAINS = ("", "ai.onnx", "ai.onnx.preview.training", "ai.onnx.ml")  # no two have operators of the same name
 MAX_NODES = 40_000  # with those of bodies and functions at every call, and all that they become
 MAX_SPENT = 2**26  # elements that are computed to learn what decides shapes, with 300 for each node
 SWEEP = 4000  # nodes that a Gradient counts as: it goes through all that it depends on
