@@ -125,6 +125,21 @@ def test_halves_at_their_ends_under_vmap(backend: str, dtype: str) -> None:
         np.testing.assert_array_equal(np.signbit(got)[want == 0], np.signbit(want)[want == 0])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_powers_with_one_exponent_are_those_of_c(backend: str) -> None:
+    """NumPy's own power takes the square root where an exponent of 0.5 stands for all."""
+    values = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -2.0, 4.0, 1e-45], np.float32)
+    exponents = (0.5, -0.5, 3.0, 0.0, np.inf, -np.inf, np.nan)
+    x = dlc.input("x", values.shape)
+    powers = dlc.compile(dlc.graph([x], [dlc.pow(x, dlc.constant(e, "float32")) for e in exponents]), backend)(values)
+    for e, got in zip(exponents, powers, strict=True):
+        with np.errstate(all="ignore"):
+            want = np.float_power(values, np.full(values.shape, e)).astype(np.float32)
+        np.testing.assert_allclose(got, want, rtol=3e-7, err_msg=f"to the power {e}")
+        np.testing.assert_array_equal(np.signbit(got)[want == 0], np.signbit(want)[want == 0])
+    assert powers[0][[1, 4]].tolist() == [0.0, np.inf]
+
+
 def pooled(x: Array, reduce: Callable[[Array, list[int]], Any]) -> Array:
     """Windows of 3 by a stride of 2 along rows that are padded by 1: what `reduce` makes of elements and places."""
     starts = range(-1, x.shape[1] - 1, 2)

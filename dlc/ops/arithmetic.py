@@ -8,7 +8,7 @@ import numpy as np
 
 from dlc import dtypes
 from dlc.errors import DTypeError
-from dlc.ops.definition import located
+from dlc.ops.definition import Array, located
 from dlc.ops.elementwise import elementwise, where
 from dlc.ops.tensor import Tensor, wrap
 
@@ -109,7 +109,14 @@ def _pow_vjp(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor
     return masked_multiply(g, power), masked_multiply(g, logarithm)
 
 
-@elementwise("power({0}, {1})", reference=np.power, accepts=FLOAT, domains=((0.5, 2.0), (-2.0, 2.0)), vjp=_pow_vjp)
+def _power_reference(a: Array, b: Array) -> Array:
+    """In float64; NumPy's `power` takes the root where one exponent is 0.5, with another value at -0 and -inf."""
+    found: Array = np.float_power(a, b).astype(a.dtype)
+    return found
+
+
+@elementwise("power({0}, {1})", reference=_power_reference, accepts=FLOAT, domains=((0.5, 2.0), (-2.0, 2.0)),
+             vjp=_pow_vjp)  # fmt: skip
 def pow(a: Any, b: Any) -> Any:
     """a to the power b. The derivative by b is taken as 0 where a <= 0, unless the power is NaN.
 
