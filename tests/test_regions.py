@@ -8,11 +8,13 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import helper
+from onnx_nodes import by_runtime, graph_of, one_node
 from runnable import BACKENDS
 
 import dlc
 from dlc.errors import DlcError, IndexOutOfRangeError
 from dlc.nn import functional
+from dlc.ops.interpret import interpret
 from dlc.testing import check_grad
 
 RNG = np.random.default_rng(0)
@@ -138,6 +140,29 @@ def test_onnx_runtime_has_the_same_regions(operator: str, opset: int, attributes
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = dlc.compile(dlc.onnx.load(model), "reference")(*given.values())
     np.testing.assert_allclose(found[0], session.run(None, given)[0], rtol=1e-5, atol=1e-6)
+
+
+GRID = RNG.uniform(-1.3, 1.3, (2, 3, 2, 2)).astype("f")
+OPSETS: dict[str, Any] = {
+    "GridSample": [(16, {"mode": "bicubic", "padding_mode": "reflection"}), (16, {"align_corners": 1}),
+                   (20, {"mode": "linear", "padding_mode": "border"}), (22, {"mode": "cubic"})],
+    "Resize": [(o, {"mode": m, "coordinate_transformation_mode": t}) for o in (11, 13, 18, 19) for m, t in (
+        ("cubic", "align_corners"), ("linear", "half_pixel"), ("nearest", "asymmetric"))] + [
+        (18, {"mode": "linear", "antialias": 1}), (19, {"mode": "cubic", "antialias": 1, "exclude_outside": 1})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operator", OPSETS)
+def test_onnx_runtime_reads_images_in_all_opsets_alike(operator: str) -> None:
+    image = IMAGES.astype(np.float32)
+    for opset, how in OPSETS[operator]:
+        arrays, known = [image, GRID], []
+        if operator == "Resize":
+            arrays, known = [image], [np.zeros(0, "f"), np.array([1, 1, 0.5, 1.6], "f")]
+        fixed = range(len(arrays), len(arrays) + len(known))
+        model = one_node(operator, [*arrays, *known], opset, fixed=list(fixed), **how)
+        found, want = interpret(graph_of(model), arrays)[0][0], by_runtime(model, arrays)[0]
+        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5, err_msg=f"{opset} {how}")
 
 
 # ---------------------------------------------------------------- convolution with offsets
