@@ -39,11 +39,11 @@ tests/opinfo/.
 
 HALF = """## Half precision
 
-The first samples of each operator that torch runs in float16 and bfloat16, forward (`python -m tests.opinfo --half
---write`): {names} operators, {passed} samples agree within {units:g} units of the last place of the result's greatest
-element or, where that is above 1, of its own; {failed} disagree. What is compared with is torch's float32 result on the
-same numbers, rounded once: torch's own half-precision kernels round at other places than dlc, which computes each op
-in float32. The table has the greatest distance in units, where it is above half a unit.
+The first samples of each operator that torch runs in float16 and bfloat16, forward
+(`python -m tests.opinfo --half --write`): of {names} operators {passed} samples agree within {units:g} units of the
+last place, errors being relative as above; {failed} disagree. They are compared with torch's float32 results on the
+same numbers, rounded once: torch's own half-precision kernels round at other places than dlc, which computes each op in
+float32. The table has the greatest distance in units, where it is above half a unit.
 """
 
 LEFT = "## Samples that have no form in dlc"
