@@ -20,6 +20,12 @@ from dlc.testing import check_grad
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def the_same_draws() -> None:
+    """Whichever tests ran before: a place that chance puts on a kink has no slope to compare."""
+    RNG.bit_generator.state = np.random.default_rng(1).bit_generator.state
+
+
 def bilinear(image: Any, y: float, x: float) -> Any:
     """image [C, H, W] between its elements, with zeros all around."""
     top, left, total = math.floor(y), math.floor(x), np.zeros(len(image))
@@ -213,6 +219,7 @@ def test_each_element_of_a_filter_has_its_own_place(backend: str) -> None:
 
 def test_gradients_of_a_convolution_with_offsets() -> None:
     arrays = deformable(2, 3, (2, 1), (1, 2), (1, 2))
+    arrays[1] = np.floor(arrays[1]) + RNG.uniform(0.1, 0.9, arrays[1].shape)  # off the kinks
     check_grad(
         lambda x, o, w, b, m: dlc.deform_conv2d(x, o, w, b, (2, 1), (1, 2), (1, 2), mask=m), arrays, directions=3
     )

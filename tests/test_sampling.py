@@ -17,6 +17,12 @@ from dlc.testing import check_grad
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def the_same_draws() -> None:
+    """Whichever tests ran before: a place that chance puts on a kink has no slope to compare."""
+    RNG.bit_generator.state = np.random.default_rng(1).bit_generator.state
+
+
 def keys(t: float, a: float = -0.75) -> float:
     t = abs(t)
     if t <= 1:
