@@ -151,3 +151,29 @@ def test_loops_of_no_steps_and_of_nothing(backend: str) -> None:
         assert values[4].shape == (steps, size)
         for got, want in zip(values, wanted, strict=False):
             np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_functions_and_their_gradients_of_no_samples() -> None:
+    """What fusion makes of them too: the same as the references, with samples and without."""
+    x, s, images = dlc.input("x", ("N", 6)), dlc.input("s", ("T", "N", 6)), dlc.input("images", ("N", 2, 6, 5))
+    functions = [
+        dlc.softmax(x, 0),
+        dlc.logsumexp(x, 1),
+        dlc.attention(x, x, x, causal=True),
+        dlc.scan(lambda c, row: (dlc.tanh(c) + row, c), x, s)[0],
+        dlc.vmap(lambda row: dlc.sort(row) * row.sum())(x),
+        dlc.max_pool(dlc.conv2d(images, dlc.ones((3, 2, 2, 2)), padding=1), 2),
+        dlc.index_add(dlc.zeros((6, 6)), dlc.argmax(x, 1), x),
+    ]
+    loss = functions[0].sum()
+    for y in functions:
+        loss = loss + (y * y).sum()
+    graph = dlc.graph([x, s, images], [*functions, *dlc.grad(loss, [x, s, images])])
+    native, reference = (dlc.compile(graph, backend) for backend in ("cpu", "reference"))
+    arrays = [(np.arange(n) % 7 - 2).astype(np.float32) for n in (18, 72, 180)]
+    rows, steps, pictures = (a.reshape(d) for a, d in zip(arrays, ((3, 6), (4, 3, 6), (3, 2, 6, 5)), strict=True))
+    for n, t in ((3, 4), (0, 4), (3, 0), (0, 0), (1, 1), (3, 4)):
+        given = rows[:n], steps[:t, :n], pictures[:n]
+        for got, want in zip(native(*given), reference(*given), strict=True):
+            assert np.isfinite(want).all()
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
