@@ -12,8 +12,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -28,7 +28,7 @@ PathLike = str | os.PathLike[str]
 _DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _DTYPES |= {f"{k}{b}": f"{name}{b}" for k, name in (("I", "int"), ("U", "uint")) for b in (8, 16, 32, 64)}
 _CHECKPOINT = "dlc.checkpoint.1"
-_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+_MAX_HEADER = 2**24  # bytes: 150,000 names or more, which take seconds to read; the format allows 100 MB
 
 
 def write_arrays(path: PathLike, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
@@ -46,47 +46,67 @@ def read_arrays(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata of a safetensors file. Raises `FileFormatError` for a damaged or foreign file."""
     from safetensors import SafetensorError, deserialize
 
-    data = read_file(path)
     try:
+        with _opened(path) as (file, size):
+            metadata = _header(file, size).get("__metadata__", {})  # before the arrays, which may be many
+            file.seek(0)
+            data = file.read()
         records = deserialize(data)
         unknown = sorted({record["dtype"] for _, record in records} - _DTYPES.keys())
         if unknown:
             raise ValueError(f"dlc has no dtype {', '.join(unknown)}; it reads {', '.join(_DTYPES)}")
         arrays = {name: _array(record) for name, record in records}
-        metadata = _header(data).get("__metadata__", {})
-    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError, OverflowError, MemoryError) as error:
+    except FileFormatError:
+        raise
+    except (SafetensorError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
         raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: {shown(str(error))}") from None
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FileFormatError(f"{os.fspath(path)!r} is not a sound safetensors file: its metadata is not text")
     return dict(sorted(arrays.items())), metadata
 
 
+def _header(file: BinaryIO, size: int) -> dict[str, Any]:
+    """The JSON at the start. Raises `ValueError` where it does not end, with the arrays it lists, at the file's end."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(_MAX_HEADER, size - 8):
+        raise ValueError(f"its header would have {length} bytes, in a file of {size}; at most {_MAX_HEADER} are read")
+    header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    ends = [record["data_offsets"][1] for name, record in header.items() if name != "__metadata__"]
+    if 8 + length + max(ends, default=0) != size:
+        raise ValueError(f"its arrays do not end where the file does, after {size} bytes")
+    return header
+
+
 def _array(record: Mapping[str, Any]) -> Array:
+    if record["dtype"] == "BOOL" and bytes(record["data"]).strip(b"\0\1"):
+        raise ValueError("a bool in it is neither 0 nor 1")
     little = numpy_dtype(_DTYPES[record["dtype"]]).newbyteorder("<")
     return np.frombuffer(record["data"], little).reshape(record["shape"])
 
 
 def read_file(path: PathLike, most: int | None = None) -> bytes:
     """The bytes of a file. Raises `FileFormatError` for a pipe, device or folder, and for more than `most` bytes."""
+    with _opened(path) as (file, size):
+        if most is not None and size > most:
+            raise FileFormatError(f"{os.fspath(path)!r} has more than {most} bytes", where=here())
+        return file.read()
+
+
+@contextlib.contextmanager
+def _opened(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
+    """An ordinary file and its size. Raises `FileFormatError` for others, and where what is read of it is too large."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise FileFormatError(f"{os.fspath(path)!r} is not an ordinary file", where=here())
-            if most is not None and found.st_size > most:
-                raise FileFormatError(f"{os.fspath(path)!r} has more than {most} bytes", where=here())
-            return file.read()
+            yield file, found.st_size
     except (IsADirectoryError, MemoryError) as error:
         what = "is a folder" if isinstance(error, OSError) else "does not fit into memory"
         raise FileFormatError(f"{os.fspath(path)!r} {what}", where=here()) from None
-
-
-def _header(data: bytes) -> Any:
-    length = int.from_bytes(data[:8], "little")
-    if length > min(_MAX_HEADER, len(data) - 8):
-        raise ValueError("the header is longer than the file")
-    return json.loads(data[8 : 8 + length])
 
 
 # ---------------------------------------------------------------- checkpoints

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,25 @@ def test_header_nested_without_end_is_refused(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize(("start", "words"), [(0, "header would have 0 bytes"), (2, "do not end where the file does")])
+def test_large_file_is_refused_by_its_header_before_it_is_read(start: int, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "holes.safetensors"
+    with open(path, "wb") as file:
+        file.write(start.to_bytes(8, "little") + b"{}")
+        file.truncate(2**36)  # holes, which take no room on disk but would in memory
+    with pytest.raises(FileFormatError, match=words):
+        dlc.load(nn.Linear(2, 2), path)
+
+
+def test_bytes_that_are_no_bools_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bools.safetensors"
+    header = json.dumps({"weight": {"dtype": "BOOL", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    for data, sound in ((b"\0\1", True), (b"\1\2", False)):
+        path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+        with nullcontext() if sound else pytest.raises(FileFormatError, match="neither 0 nor 1"):
+            assert read_arrays(path)[0]["weight"].tolist() == [False, True]
 
 
 def test_weights_round_trip_with_torchs_names(tmp_path: Path) -> None:

@@ -166,6 +166,14 @@ def test_an_integer_carry_takes_no_gradient_and_does_no_harm() -> None:
     check_grad(dlc.graph([x], [total + (y * y).sum()]))
 
 
+def test_draws_in_a_loop_are_those_of_one_step_and_slices_of_a_draw_differ() -> None:
+    x = dlc.constant(np.ones((4, 50)))
+    _, (same, other) = dlc.scan(lambda c, s: (c, (dlc.dropout(s[0], 0.5), s[1])), (), (x, dlc.dropout(x, 0.5)))
+    same, other = dlc.evaluate(same, other, training=True)
+    assert (same == same[0]).all() and 0 < (same == 0).sum() < same.size
+    assert len({row.tobytes() for row in other}) == 4
+
+
 def test_a_loop_in_a_loop() -> None:
     x, w = dlc.input("x", ("T", "S", 2), "float64"), dlc.input("w", (2,), "float64")
 

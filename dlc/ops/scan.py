@@ -103,7 +103,8 @@ def scan(
 
     `init`, `xs`, and what the body returns, are each a tensor or a tuple of tensors; `xs` may be () where `length` says
     how many steps there are, and y may be (). The carry keeps its type. With `reverse` the last slice comes first; y
-    stays in the order of x. The body is called once, to build a graph; it may use any tensor from outside. Raises
+    stays in the order of x. The body is called once, to build a graph; it may use any tensor from outside. Random
+    draws in it are the same in each step: for others, draw for all steps before the loop, and slice. Raises
     `ShapeError` where a carry changes its type or lengths differ, `GraphError` where the body returns something else.
 
     >>> import dlc
