@@ -29,6 +29,8 @@ def gradients(
     without a cotangent, and for an op without VJP that a cotangent would have to flow through; `ShapeError` for a
     cotangent of another type than its output.
 
+    State updates that ride on what the outputs are made from ride on the gradients too.
+
     Nodes of the backward pass carry the file, line and module of the forward node they come from, in phase "backward".
 
     >>> import dlc
@@ -44,7 +46,9 @@ def gradients(
         for t in tensors:
             _check_differentiable(t, what)
     with phase("backward"):
-        return _Sweep(outputs, inputs).run(_seeds(outputs, cotangents))
+        found = _Sweep(outputs, inputs).run(_seeds(outputs, cotangents))
+    carriers = [t for t in handles_below(outputs) if t.updates]  # what updates state in the forward pass still does
+    return [Tensor(t.node, t.origin, (t, *carriers)) for t in found] if carriers else found
 
 
 def autodiff(graph: Graph, wrt: Sequence[Tensor | Node | str] | None = None) -> Graph:

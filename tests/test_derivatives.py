@@ -93,6 +93,22 @@ def test_jacobians_and_hessians_of_several() -> None:
     np.testing.assert_array_equal(found[3], np.zeros((3, 3)))
 
 
+def test_state_updates_of_the_forward_pass_ride_on_gradients() -> None:
+    data = RNG.standard_normal((4, 3)).astype("f")
+    x = dlc.input("x", (4, 3))
+    for derivative in (
+        lambda y: dlc.grad(y.sum(), x),
+        lambda y: dlc.jvp(y, x, x),
+        lambda y: dlc.hvp(y.sum(), x, x),
+        lambda y: dlc.jacobian(y.sum(), x),
+    ):
+        layer = dlc.nn.BatchNorm1d(3)
+        loss = (derivative(layer(x) ** 3) ** 2).mean()
+        step = dlc.train_step(layer, inputs=[x], loss=loss, optimizer=dlc.optim.SGD(0.1), backend="reference")
+        step(data)
+        np.testing.assert_allclose(layer.state_dict()["running_mean"], 0.1 * data.mean(axis=0), rtol=1e-5)
+
+
 def test_python_numbers_and_lists_are_cotangents_and_tangents_of_any_dtype() -> None:
     x = dlc.constant([1.0, 2.0], "float64")
     found = dlc.evaluate(
