@@ -252,3 +252,17 @@ def places() -> Iterator[Form]:
     yield form("TopK", INTS, [2], since=11, axis=0, largest=0, to=("int64", "int64"))
     yield form("OneHot", indices, 4, np.array([0.5, 2.0], "f"), since=9, to="float32")
     yield form("OneHot", indices - 2, 4, np.array([0.5, 2.0], "f"), since=11, to="float32", axis=0)
+
+
+def grams() -> Iterator[Form]:
+    """Counts of 1, 2 and 3 numbers side by side, or with up to two left out between."""
+    words = np.array([[1, 2, 1, 3, 2], [2, 2, 2, 1, 2]])
+    pool = {"ngram_counts": [0, 2, 6], "pool_int64s": [1, 3, 1, 2, 2, 2, 1, 3, 2], "ngram_indexes": [0, 2, 3, 1, 4]}
+    how: dict[str, Any] = {**pool, "min_gram_length": 1, "max_gram_length": 3, "to": "float32", "since": 9}
+    weights = [0.5, 2.0, 3.0, 4.0, 5.0]
+    in_order = {**how, "ngram_indexes": list(range(5))}  # ONNX Runtime takes the weights by the place in the result
+    for mode in ("TF", "IDF", "TFIDF"):
+        for skip in (0, 2, 9):
+            yield form("TfIdfVectorizer", words, mode=mode, max_skip_count=skip, **how)
+            yield form("TfIdfVectorizer", words[0], mode=mode, max_skip_count=skip, weights=weights, **in_order)
+    yield form("TfIdfVectorizer", words.astype("i4"), mode="TF", max_skip_count=1, **{**how, "min_gram_length": 2})

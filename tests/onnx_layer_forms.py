@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from onnx import helper, numpy_helper
-from onnx_forms import FOUR, IMAGE, INTS, POSITIVE, RNG, Form, X, elementwise, form, places, reductions, shapes
+from onnx_forms import FOUR, IMAGE, INTS, POSITIVE, RNG, Form, X, elementwise, form, grams, places, reductions, shapes
 from onnx_nodes import body_of
 
 
@@ -195,5 +195,5 @@ def recurrent() -> Iterator[Form]:
 
 
 def all_forms() -> list[Form]:
-    parts = (elementwise, shapes, reductions, places, layers, pooling, recurrent, control)
+    parts = (elementwise, shapes, reductions, places, layers, pooling, recurrent, control, grams)
     return [f for part in parts for f in part()]

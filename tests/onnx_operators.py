@@ -30,6 +30,7 @@ GROUPS = {
     "draws": importers.DRAWS,
     "sequences": importers.SEQUENCES,
     "of ai.onnx.ml": importers.FEATURES,
+    "counts": importers.GRAMS,
 }
 DOMAINS = ("", "ai.onnx", "ai.onnx.preview.training")  # whose operators are counted: of ai.onnx.ml but a few are read
 

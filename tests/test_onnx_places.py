@@ -66,3 +66,29 @@ def test_what_makes_no_sense_is_refused() -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     with pytest.raises(UnsupportedError, match=r"reduction='mul' of .*, whose size is open"):
         graph_of(model)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"ngram_counts": [0, 2]}, "does not fit a pool of 3"),
+        ({"ngram_counts": [1]}, "does not fit a pool of 3"),
+        ({"ngram_counts": [0, 9]}, "does not fit a pool of 3"),
+        ({"ngram_indexes": [0]}, "1 ngram_indexes for 2 n-grams"),
+        ({"ngram_indexes": [0, 2**40]}, "ngram_indexes for 2 n-grams"),
+        ({"mode": "X"}, "'X' of 1 to 2 elements"),
+        ({"max_gram_length": 3}, "'TF' of 1 to 3 elements"),
+        ({"max_skip_count": -1}, "of which -1 are left out"),
+        ({"weights": [1.0]}, "1 weights for 2 n-grams"),
+        ({"pool_strings": ["a"]}, "n-grams of strings"),
+    ],
+)
+def test_counts_of_n_grams_that_make_no_sense_are_refused(changed: dict[str, Any], says: str) -> None:
+    sound = {
+        "ngram_counts": [0, 1], "pool_int64s": [1, 2, 3], "ngram_indexes": [0, 1], "mode": "TF", "max_skip_count": 0,
+        "min_gram_length": 1, "max_gram_length": 2,
+    }  # fmt: skip
+    words = np.array([1, 2, 3])
+    graph_of(one_node("TfIdfVectorizer", [words], 9, **sound))
+    with pytest.raises((FileFormatError, UnsupportedError), match=says):
+        graph_of(one_node("TfIdfVectorizer", [words], 9, **{**sound, **changed}))
