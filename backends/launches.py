@@ -39,14 +39,14 @@ def together(
     launches: list[list[Node]] = []
     made: dict[Node, int] = {}  # the launch that runs a node
     read: dict[Node, int] = {}  # the last launch that reads a node's results, or a leaf
-    known: dict[tuple[str, ...], int] = {}  # the last launch of each code
+    known: dict[str, int] = {}  # the last launch of each code
     for position, node in enumerate(order):
         if position == commit:
             known.clear()
         operands = {value_of(x).node for x in node.inputs}
         at = len(launches)
         if node.op.kind is not Kind.LOOP:
-            code = tuple([part.source for part in emit(node).parts])
+            code = emit(node).source
             before = [*(made.get(x, -1) for x in operands), *(read.get(s, -1) for s in replaced.get(node, ()))]
             joined = known.get(code, -1)
             if joined > max(before, default=-1) and _is_free(node, targets, last=joined == at - 1):

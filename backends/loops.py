@@ -32,7 +32,8 @@ class KernelPart:
     """A function ``kernel(bases, args, begin, end)`` that runs tasks `begin` to `end` of `tasks`, in any division.
 
     `source` is written in names of the prelude alone. The argument block holds (base, byte offset) of each operand,
-    result and scratch array, the node's number for the status block, and the values of `dims`.
+    result and scratch array, the node's number for the status block, and the values of `dims`. The parts of a kernel
+    are branches of one function, so that a sum is one kernel however long it is: the first of `dims` says which.
     """
 
     source: str
@@ -52,6 +53,11 @@ class KernelCode:
     parts: tuple[KernelPart, ...]
     scratch: tuple[DimLike, ...]
     work: DimLike
+
+    @property
+    def source(self) -> str:
+        """The function that all parts share."""
+        return self.parts[0].source
 
 
 Recipe = Callable[[LoopEmitter, Node, Sequence[Node], Sequence[str]], None]
@@ -88,7 +94,10 @@ def emit_kernel(node: Node, target: Target) -> KernelCode:
     emitter = LoopEmitter(leaves, ordinals, target, pointers=len(types))
     _recipe(node, body and heavy_node(body), target)(emitter, node, outputs, targets)
     dtypes = [*(t.dtype for t in types), *(dtype for dtype, _ in emitter.scratch)]
-    parts = tuple([KernelPart(_assembled(p, dtypes), tuple(p.dims), p.tasks) for p in emitter.parts])
+    source, several = _assembled(emitter.parts, dtypes), len(emitter.parts) > 1
+    parts = tuple(
+        [KernelPart(source, (*((i,) if several else ()), *p.dims), p.tasks) for i, p in enumerate(emitter.parts)]
+    )
     scratch = tuple([count * itemsize(dtype) for dtype, count in emitter.scratch])
     return KernelCode(parts, scratch, _work(node, body.nodes if body else (node,)))
 
@@ -119,14 +128,24 @@ def _recipe(node: Node, heavy: Node | None, target: Target) -> Recipe:
     raise UnsupportedError(f"loops have no code for {root.op.name}")
 
 
-def _assembled(part: Part, dtypes: Sequence[str]) -> str:
-    used = set(re.findall(r"\bp\d+\b", "\n".join(part.lines)))
+def _assembled(parts: Sequence[Part], dtypes: Sequence[str]) -> str:
+    """The function of a kernel: of several parts the first dim of its argument block says which one runs."""
+    used = set(re.findall(r"\bp\d+\b", "\n".join(line for part in parts for line in part.lines)))
     head = [f"p{k} = pointer_{constructor(t)}(bases, args, {k})" for k, t in enumerate(dtypes) if f"p{k}" in used]
-    first = 2 * len(dtypes)
-    if part.checks:
-        head += ["status = pointer_status(bases)", f"number = args[{first}]"]
-    head += [f"{name} = args[{first + 1 + i}]" for i, name in enumerate(part.dims.values())]
-    return "\n    ".join(["def kernel(bases, args, begin, end):", *(head + part.lines or ["pass"])]) + "\n"
+    at = 2 * len(dtypes)
+    if any(part.checks for part in parts):
+        head += ["status = pointer_status(bases)", f"number = args[{at}]"]
+    first = at + 1 + (len(parts) > 1)
+    bodies = [
+        [*(f"{name} = args[{first + i}]" for i, name in enumerate(part.dims.values())), *part.lines] or ["pass"]
+        for part in parts
+    ]
+    lines = head + bodies[0]
+    if len(parts) > 1:
+        lines = [*head, f"part = args[{at + 1}]"]
+        for i, body in enumerate(bodies):
+            lines += [f"{'elif' if i else 'if'} part == {i}:", *(f"    {line}" for line in body)]
+    return "\n    ".join(["def kernel(bases, args, begin, end):", *lines]) + "\n"
 
 
 # ---------------------------------------------------------------- ops with code of their own

@@ -45,8 +45,7 @@ def kernels(widths: tuple[int, ...], optimizer: optim.Optimizer) -> Iterator[tup
             node = launch.calls[0].node
             inner = node.attrs["body"].nodes if node.op.kind is Kind.FUSED else (node,)
             text = " + ".join(n.op.name for n in inner if is_kernel(n))
-            for part in launch.calls[0].code.parts:
-                found.setdefault(part.source, []).append(text)
+            found.setdefault(launch.calls[0].code.source, []).append(text)
     for source, texts in found.items():
         yield texts[0], entry_source(source), len(texts)
 

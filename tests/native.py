@@ -28,8 +28,8 @@ def emitted(node: Node) -> KernelCode:
 
 
 def source_of(node: Node) -> str:
-    """The source of a node's kernel, all its parts."""
-    return "\n".join(part.source for part in emitted(node).parts)
+    """The source of a node's kernel."""
+    return emitted(node).source
 
 
 def run_kernel(

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from native import emitted
 from runnable import BACKENDS
 
 import dlc
 from dlc import nn
+from dlc.backends.plan import make_plan
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.testing import check_grad
 
@@ -172,20 +174,25 @@ def test_gradients_with_lengths(kind: str) -> None:
     check_grad(dlc.graph([x], [loss]), [RNG.standard_normal((3, 2, 2))])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_steps_cost_no_kernels(kind: str) -> None:
-    """A loop of 2,000 steps compiles the kernels of one of 20, forward and backward.
+DEEP = {"num_layers": 2, "bidirectional": True, "batch_first": True}
 
-    The batch is so large that the products before and after the loop are of the large form in both.
-    """
-    layer, counts = getattr(nn, kind)(2, 3), []
-    for steps in (20, 2000):
-        x = dlc.input("x", (steps, 64, 2))
-        y, _ = layer(x)
-        program = dlc.compile(dlc.graph([x], [y, *dlc.grad(y.sum(), [x, *layer.parameters()])]))
-        counts.append(len(program.kernels))
-    assert counts[0] == counts[1]
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("batch", "sizes", "how"), [(1, (8, 16), {}), (2, (2, 3), {}), (2, (8, 16), DEEP), (64, (2, 3), {})]
+)
+def test_steps_cost_no_kernels(kind: str, batch: int, sizes: tuple[int, int], how: dict[str, Any]) -> None:
+    """A loop of 2,000 steps compiles no more kernels than one of 20, forward and backward, with lengths and without."""
+
+    def kernels(steps: int) -> int:
+        layer, n = getattr(nn, kind)(*sizes, **how), dlc.input("n", (batch,), "int64")
+        x = dlc.input("x", (batch, steps, sizes[0]) if how else (steps, batch, sizes[0]))
+        y, _ = layer(x, lengths=n if how else None)
+        graph = dlc.graph([x, n], [y, *dlc.grad((y * y).sum(), [x, *layer.parameters()])])
+        plan = make_plan(dlc.compile(graph, "reference", check=False).final, emitted)
+        return len({call.code.source for call in plan.kernels})
+
+    assert kernels(2000) <= kernels(20)
 
 
 def test_dropout_lies_between_layers_in_training_alone() -> None:

@@ -214,7 +214,6 @@ class _Emitter:
             return self.codes[node]
         began = time.perf_counter()
         code = self.codes[node] = kernel_of(node, self.target)
-        for part in code.parts:
-            self.sources.setdefault(part.source, []).append(node)
+        self.sources.setdefault(code.source, []).append(node)
         self.seconds += time.perf_counter() - began
         return code

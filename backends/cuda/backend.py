@@ -54,6 +54,6 @@ def _reason_against(node: Node) -> str | None:
         code = kernel_of(node, TARGET)
     except UnsupportedError as error:
         return error.message
-    called = {name for part in code.parts for name in CALLED.findall(part.source)}
+    called = set(CALLED.findall(code.source))
     missing = sorted(called - NAMES.keys() - set(ADDRESS_NAMES))
     return f"it has no {' and no '.join(missing)} yet" if missing else None

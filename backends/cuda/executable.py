@@ -77,8 +77,7 @@ class CudaExecutable:
 
         def emit(node: Node) -> KernelCode:
             code = kernel_of(node, TARGET)
-            for part in code.parts:
-                sources.setdefault(part.source, []).append(node)
+            sources.setdefault(code.source, []).append(node)
             return code
 
         self.plan: Plan = make_plan(graph, emit)

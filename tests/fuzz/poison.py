@@ -56,8 +56,7 @@ def poisoned(plan: Plan) -> Plan:
 def poison(executable: CpuExecutable) -> None:
     """Make a loaded program run on poison: its arena before each call, and every buffer once it is dead."""
     plan = poisoned(executable.plan)
-    sources = [part.source for call in plan.kernels for part in call.code.parts]
-    sources = list(dict.fromkeys(sources))
+    sources = list(dict.fromkeys(call.code.source for call in plan.kernels))
     addresses = dict(zip(sources, compile_kernels(sources), strict=True))
     arguments = _Unmoved(plan, executable.plan)
     executable.poison = True
