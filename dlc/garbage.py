@@ -1,4 +1,4 @@
-"""When Python looks for garbage: not while graphs are built."""
+"""When Python looks for garbage: not while graphs are built, or files of many arrays read."""
 
 from __future__ import annotations
 

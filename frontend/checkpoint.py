@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dlc.dtypes import numpy_dtype
-from dlc.errors import FileFormatError, MissingFolderError, shown
+from dlc.errors import ArgumentError, FileFormatError, MissingFolderError, shown
+from dlc.garbage import collection_paused
 from dlc.provenance import here
 
 Array = np.ndarray[Any, Any]
@@ -28,16 +29,20 @@ PathLike = str | os.PathLike[str]
 _DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _DTYPES |= {f"{k}{b}": f"{name}{b}" for k, name in (("I", "int"), ("U", "uint")) for b in (8, 16, 32, 64)}
 _CHECKPOINT = "dlc.checkpoint.1"
-_MAX_HEADER = 2**24  # bytes: 150,000 names or more, which take seconds to read; the format allows 100 MB
+_MAX_HEADER = 2**24  # bytes; the format allows 100 MB
+_MAX_ARRAYS = 2**16  # in a file; they take a second or two to read
 
 
 def write_arrays(path: PathLike, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file so that `path` holds either what it held or all of the new, whatever happens.
 
-    Temporary file in the same folder, fsync, rename over `path`, fsync of the folder. Raises `MissingFolderError`.
+    Temporary file in the same folder, fsync, rename over `path`, fsync of the folder. Raises `MissingFolderError`, and
+    `ArgumentError` for more arrays than are read again.
     """
     from safetensors.numpy import save
 
+    if len(arrays) > _MAX_ARRAYS:
+        raise ArgumentError(f"{len(arrays)} arrays for one file; at most {_MAX_ARRAYS} are read: write several files")
     dense = {name: np.array(a, order="C", copy=None) for name, a in arrays.items()}
     write_atomically(path, save(dense, dict(metadata) if metadata else None))
 
@@ -51,11 +56,12 @@ def read_arrays(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
             metadata = _header(file, size).get("__metadata__", {})  # before the arrays, which may be many
             file.seek(0)
             data = file.read()
-        records = deserialize(data)
-        unknown = sorted({record["dtype"] for _, record in records} - _DTYPES.keys())
-        if unknown:
-            raise ValueError(f"dlc has no dtype {', '.join(unknown)}; it reads {', '.join(_DTYPES)}")
-        arrays = {name: _array(record) for name, record in records}
+        with collection_paused():
+            records = deserialize(data)
+            unknown = sorted({record["dtype"] for _, record in records} - _DTYPES.keys())
+            if unknown:
+                raise ValueError(f"dlc has no dtype {', '.join(unknown)}; it reads {', '.join(_DTYPES)}")
+            arrays = {name: _array(record) for name, record in records}
     except FileFormatError:
         raise
     except (SafetensorError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
@@ -73,6 +79,8 @@ def _header(file: BinaryIO, size: int) -> dict[str, Any]:
     header = json.loads(file.read(length))
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
+    if len(header) > _MAX_ARRAYS + ("__metadata__" in header):
+        raise ValueError(f"it has {len(header)} arrays; at most {_MAX_ARRAYS} are read")
     ends = [record["data_offsets"][1] for name, record in header.items() if name != "__metadata__"]
     if 8 + length + max(ends, default=0) != size:
         raise ValueError(f"its arrays do not end where the file does, after {size} bytes")

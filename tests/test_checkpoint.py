@@ -16,7 +16,7 @@ import pytest
 
 import dlc
 from dlc import nn, optim
-from dlc.errors import FileFormatError
+from dlc.errors import ArgumentError, FileFormatError
 from dlc.frontend import checkpoint
 from dlc.frontend.checkpoint import clean_leftovers, read_arrays, read_checkpoint, write_arrays, write_checkpoint
 
@@ -415,3 +415,9 @@ def test_record_is_json_in_the_header(tmp_path: Path) -> None:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     assert re.fullmatch("[0-9a-f]{64}", header["__metadata__"]["digest"])
     assert read_checkpoint(tmp_path / "c")[1]["a"][:2] == [1.5, None]
+
+
+def test_more_arrays_than_are_read_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="65537 arrays"):
+        write_arrays(tmp_path / "a.safetensors", {str(i): np.zeros(0) for i in range(2**16 + 1)})
+    assert not list(tmp_path.iterdir())

@@ -145,6 +145,8 @@ def hand_made_weights(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "many", safetensors_file(
         {f"{i}\n\x1b[31m": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(50_000)}, b""
     )
+    none = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    yield "too many", safetensors_file({str(i): none for i in range(200_000)}, b"")
     one = {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}
     yield "a long name", safetensors_file({"x" * 1_000_000: one}, b"\0")
     yield "metadata that is no text", safetensors_file({"__metadata__": {"a": 1}, **header}, body)
