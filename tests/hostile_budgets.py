@@ -129,6 +129,17 @@ def _loops() -> Iterator[tuple[str, Any]]:
     zeros, loop = _node("ConstantOfShape", "s")[0], helper.make_node("Loop", ["all", "yes", "x"], ["w"], body=body)
     zeros.output[0] = "z"
     yield "a condition that takes long to compute", model([zeros, loop], outputs=["w"], initializer=known)
+    grows = [helper.make_node("Concat", ["c0", "c0"], ["d"], axis=0)]
+    names = [f"c{i}" for i in range(4000)]
+    body = _body(grows, {"n": INT64, "go": BOOL, **dict.fromkeys(names, FLOAT)},
+                 {"go": BOOL, "d": FLOAT, **dict.fromkeys(names[1:], FLOAT)})  # fmt: skip
+    many = helper.make_node("Loop", ["all", "yes", *["e"] * 4000], [f"y{i}" for i in range(4000)], body=body)
+    empty = helper.make_tensor("e", FLOAT, [0], [])
+    yield "many values carried step by step", model([many], outputs=["y0"], initializer=[*known, empty])
+    body = _body(grows, {"n": INT64, "go": BOOL, "c0": FLOAT}, {"go": BOOL, "d": FLOAT})
+    body.initializer.extend(ints(f"i{i}", 1, dims=[]) for i in range(20_000))
+    read = helper.make_node("Loop", ["all", "yes", "e"], ["y"], body=body)
+    yield "many constants of a body step by step", model([read], initializer=[*known, empty])
 
 
 def _body(nodes: list[Any], inputs: dict[str, int], outputs: dict[str, int]) -> Any:
@@ -146,6 +157,10 @@ def _sequences() -> Iterator[tuple[str, Any]]:
     maps = [helper.make_node("SequenceMap", [f"s{i}"], [f"s{i + 1}"], body=nothing) for i in range(3000)]
     length = helper.make_node("SequenceLength", ["s3000"], ["y"])
     yield "long sequences gone through", model([long, *maps, length])
+    names = [f"e{i}" for i in range(4000)]
+    wide = helper.make_graph([], "b", *[[helper.make_tensor_value_info(n, FLOAT, None) for n in names]] * 2)
+    row = helper.make_node("SequenceMap", ["s0"] * 4000, [f"t{i}" for i in range(4000)], body=wide)
+    yield "many sequences gone through at once", model([long, row, helper.make_node("SequenceLength", ["t0"], ["y"])])
     more = [helper.make_node("SequenceErase", [f"s{i}"], [f"s{i + 1}"]) for i in range(3000)]
     yield "long sequences made shorter", model([long, *more, length])
     split = [helper.make_node("SplitToSequence", ["w"], [f"t{i}"], axis=0) for i in range(3000)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx_nodes import body_of, by_dlc, by_runtime, graph_of, model_of
 
 from dlc.errors import FileFormatError, UnsupportedError
@@ -49,6 +49,25 @@ def test_a_slice_may_depend_on_the_step_and_on_what_is_counted() -> None:
     node = helper.make_node("Loop", ["steps", "", "c"], ["last", "y"], body=body)
     found = agree(model_of([node], {"x": X}, {"last": "int64", "y": "float32"}, 21, names), X)
     assert [a.tolist() for a in found] == [[6], [3.0, 7.0, 5.0]]
+
+
+def test_a_weight_of_a_body_is_one_state_however_many_steps_read_it() -> None:
+    """Also where each step reads the body of a choice in it anew."""
+    w = numpy_helper.from_array(np.array([2.0], np.float32), "w")
+    inner = body_of([helper.make_node("Mul", ["k", "w"], ["t"])], {}, {"t": "float32"})
+    inner.initializer.append(w)
+    nodes = [
+        helper.make_node("Identity", ["before"], ["on"]),
+        helper.make_node("If", ["before"], ["u"], then_branch=inner, else_branch=inner),
+        helper.make_node("Mul", ["u", "v"], ["m"]),
+        helper.make_node("Concat", ["m", "m"], ["d"], axis=0),
+    ]
+    body = body_of(nodes, {**STEP, "k": np.zeros(1, "f")}, {"on": "bool", "d": "float32"})
+    body.input[2].type.tensor_type.ClearField("shape")
+    body.initializer.append(numpy_helper.from_array(np.array([3.0], np.float32), "v"))
+    model = loop(body, {"c": X[:1]}, {"y": "float32"}, steps=np.array(3), go=np.array(True))
+    assert agree(model, X[:1])[0].tolist() == [216.0] * 8
+    assert len(graph_of(model).states) == 2
 
 
 def test_a_condition_that_counts_steps_ends_it() -> None:

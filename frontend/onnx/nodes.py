@@ -48,6 +48,7 @@ class Nodes:
         self.parameters: Mapping[str, Any] = {}  # the attributes of the function that is being imported
         self.elements = self.count = self.drawn = self.spent = 0
         self.turns: tuple[Tensor, ...] = ()  # the numbers of the steps of the loops around
+        self.kept: dict[str, dict[str, Value | None]] = {}  # the initialisers of each body, by its place
         self.draws = _draws([model.graph.node, *(f.node for f in model.functions)])
         self.before = living_nodes()
 
@@ -205,14 +206,22 @@ class Nodes:
         raise UnsupportedError(f"{place}: dlc does not read attributes of ONNX's type {a.type}")
 
     def body(self, record: Any, inputs: Sequence[Value], place: str, turn: Tensor | None) -> list[Value]:
-        """The outputs of a body graph, given its inputs; `turn` is the number of a loop's step. It counts as a node."""
-        self.counted(1, place)
-        with self.names.scope(self.names.values.new_child(), place), self.turned(turn):
+        """The outputs of a body graph, given its inputs; `turn` is the number of a loop's step.
+
+        Its initialisers are the same whenever it is run: a weight is one state, however many steps read it. It counts
+        as a node, and more where it hands on many values.
+        """
+        self.counted(1 + (len(record.input) + len(record.output)) // 8, place)
+        if place not in self.kept:
+            with self.names.scope(self.names.values.new_child(), place):
+                self.initialisers(record)
+                self.kept[place] = dict(self.names.values.maps[0])
+        own = self.names.values.new_child(self.kept[place]).new_child()
+        with self.names.scope(own, place), self.turned(turn):
             if len(record.input) != len(inputs):
                 raise FileFormatError(f"{place}: the body takes {len(record.input)} values, not {len(inputs)}")
             for i, (declared, value) in enumerate(zip(record.input, inputs, strict=True)):
                 self.names.define(declared.name, value, f"{place}.input[{i}]")
-            self.initialisers(record)
             self.run(record.node, f"{place}.node")
             return [self.names.find(o.name, f"{place}.output[{i}]") for i, o in enumerate(record.output)]
 
@@ -255,7 +264,7 @@ class Nodes:
         given = self.attributes(call, place)
         if unknown := set(given) - {*record.attribute, *(a.name for a in record.attribute_proto)}:
             raise UnsupportedError(f"{place}: the function has no attribute {shown(min(unknown), 80)}")
-        defaults = {a.name: self.attribute(a, place) for a in record.attribute_proto}
+        defaults = {a.name: self.attribute(a, f"{place}.{shown(a.name, 80)}") for a in record.attribute_proto}
         return self.function(record, defaults | dict(given), operands, call.output, place)
 
     def of_standard(self, call: Any, operands: Sequence[Value | None], place: str) -> list[Value] | None:
