@@ -145,7 +145,7 @@ def shape_of(shape: Iterable[int | str | Dim] | int | str | Dim) -> Shape:
     >>> shape_of(("N", 1, 28, 28)), shape_of("N")
     ((N, 1, 28, 28), (N,))
     """
-    if isinstance(shape, (str, Dim)) or hasattr(shape, "__index__"):
+    if isinstance(shape, (str, Dim)) or hasattr(shape, "__index__") or not isinstance(shape, Iterable):
         return (dim(shape),)  # type: ignore[arg-type]
     return tuple(dim(d) for d in shape)
 

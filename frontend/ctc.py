@@ -71,7 +71,6 @@ def ctc(
     '0.2877'
     """
     x, labels = wrap(log_probs), wrap(targets)
-    longest = None if isinstance(target_lengths, Tensor) else int(np.max(target_lengths, initial=0))
     lengths = [wrap(input_lengths), wrap(target_lengths)]
     if x.dtype not in FLOATING:
         raise DTypeError(f"ctc takes floating-point log-probabilities, not {x.type}; convert with .astype('float32')")
@@ -92,7 +91,7 @@ def ctc(
         raise AttributeValueError(f"ctc: the blank {blank!r} is none of the {x.shape[2]} classes of {x.type}")
     frames = _checked(lengths[0], x.shape[0])
     if labels.ndim == 1:
-        labels = _rows(labels, lengths[1], labels.shape[0] if longest is None else longest)
+        labels = _rows(labels, lengths[1])
     elif labels.shape[0] != x.shape[1]:
         raise ShapeError(f"ctc: {labels.type} does not have a row for each of the {x.shape[1]} sequences of {x.type}")
     counts = _checked(lengths[1], labels.shape[1])
@@ -109,8 +108,10 @@ def _checked(lengths: Tensor, most: DimLike) -> Tensor:
     return take(iota((most + 1,), 0), lengths)
 
 
-def _rows(labels: Tensor, lengths: Tensor, longest: DimLike) -> Tensor:
-    """Targets that follow one another as rows [N, longest], filled up with the first of all."""
+def _rows(labels: Tensor, lengths: Tensor) -> Tensor:
+    """Targets that follow one another as rows of the longest if that is known, filled up with the first of all."""
+    known = lengths.node.attrs["value"].array if lengths.node.op.name == "constant" else None
+    longest = labels.shape[0] if known is None else int(np.max(known, initial=0))
     ends = expand_dims(cumulative_sum(convert(lengths, "int64"), exclusive=True), 1)
     place = iota((lengths.shape[0], longest), 1)
     return take(labels, where(place < expand_dims(convert(lengths, "int64"), 1), ends + place, 0))

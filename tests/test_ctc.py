@@ -118,6 +118,8 @@ def test_half_precision_is_rounded_once() -> None:
     [
         (lambda x: ctc_loss(x.astype("int32"), TARGETS, FRAMES, COUNTS), DTypeError),
         (lambda x: ctc_loss(x, TARGETS.astype("f"), FRAMES, COUNTS), DTypeError),
+        (lambda x: ctc_loss(x, TARGETS, FRAMES, None), DTypeError),
+        (lambda x: ctc_loss(x, TARGETS, FRAMES, [[1], [2, 3]]), DTypeError),
         (lambda x: ctc_loss(x, TARGETS[:2], FRAMES, COUNTS), ShapeError),
         (lambda x: ctc_loss(x, TARGETS, FRAMES[:2], COUNTS), ShapeError),
         (lambda x: ctc_loss(x[0], TARGETS, FRAMES, COUNTS), ShapeError),

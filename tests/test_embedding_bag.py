@@ -72,6 +72,19 @@ def test_half_precision_is_summed_in_float32() -> None:
     assert dlc.evaluate(embedding_bag(ones, table, mode="mean")).item() == 1.0 + 2**-10
 
 
+def test_the_largest_of_rows_of_infinities_is_one_and_not_nothing() -> None:
+    table = np.array([[-np.inf, 1.0], [np.inf, -np.inf]])
+    bags = np.array([0, 0, 1]), np.array([0, 0, 2])
+    found = dlc.evaluate(
+        embedding_bag(np.array([[0, 0], [0, 1]]), table, mode="max"),
+        embedding_bag(*bags[:1], table, bags[1], "max"),
+        embedding_bag(np.array([[0, 0], [1, 1]]), table, mode="max", padding_idx=1),
+    )
+    assert [a.tolist() for a in found] == [
+        [[-np.inf, 1.0], [np.inf, 1.0]], [[0.0, 0.0], [-np.inf, 1.0], [np.inf, -np.inf]], [[-np.inf, 1.0], [0.0, 0.0]]
+    ]  # fmt: skip
+
+
 def test_what_does_not_fit_is_refused() -> None:
     w = dlc.input("w", (6, 3))
     with pytest.raises(AttributeValueError, match="mode='most'"):
@@ -82,6 +95,8 @@ def test_what_does_not_fit_is_refused() -> None:
         embedding_bag(ROWS, w, OFFSETS)
     with pytest.raises(AttributeValueError, match="per_sample_weights"):
         embedding_bag(FLAT, w, OFFSETS, per_sample_weights=SCALE)
+    with pytest.raises(DTypeError, match="scales floating-point weights"):
+        embedding_bag(FLAT, np.ones((6, 3), "int64"), OFFSETS, "sum", per_sample_weights=SCALE)
     with pytest.raises(AttributeValueError, match="padding_idx 6"):
         embedding_bag(ROWS, w, padding_idx=6)
     with pytest.raises(AttributeValueError, match="include_last_offset"):

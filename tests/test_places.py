@@ -153,6 +153,11 @@ def test_slices_are_multiplied() -> None:
     np.testing.assert_allclose(dlc.compile(graph, "reference")(A)[0], folded(np.multiply, A, V[:, :3]), rtol=1e-5)
 
 
+def test_a_mean_of_halves_whose_sum_is_larger_than_any_half() -> None:
+    found = dlc.evaluate(dlc.index_reduce(np.zeros(2, "f2"), np.zeros(5000, "i8"), np.full(5000, 20, "f2"), "mean"))
+    assert found.tolist() == [20.0, 0.0]
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint8"])
 def test_integers_are_taken_together(dtype: str) -> None:
     x, v = np.array([7, 9, 1], dtype), np.array([4, 4, 2], dtype)

@@ -75,6 +75,9 @@ def test_windows_of_a_named_size(backend: str) -> None:
         lambda: dlc.exponential_window(4, tau=-1.0),
         lambda: dlc.general_cosine_window(4, []),
         lambda: dlc.general_cosine_window(4, [True]),
+        lambda: dlc.general_cosine_window(4, 0.5),
+        lambda: dlc.hamming_window(4, alpha="half"),
+        lambda: dlc.exponential_window(4, center="middle"),
     ],
 )
 def test_what_does_not_fit_is_refused(call: Callable[[], Any]) -> None:

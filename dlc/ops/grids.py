@@ -103,7 +103,7 @@ def gradient(
     t = wrap(x)
     if t.dtype not in FLOATING:
         raise DTypeError(f"gradient takes floating-point tensors, not {t.type}; convert with .astype('float32')")
-    given = range(t.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    given = range(t.ndim) if axis is None else tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     axes = [one_axis(a, t.ndim, "gradient") for a in given]
     steps = spacing if isinstance(spacing, tuple) else (spacing,) * len(axes)
     if len(steps) != len(axes):
@@ -111,7 +111,7 @@ def gradient(
     if edge_order not in (1, 2):
         raise AttributeValueError(f"gradient: edge_order is 1 or 2, not {edge_order!r}")
     found = tuple(_slope(t, a, h, edge_order) for a, h in zip(axes, steps, strict=True))
-    return found[0] if isinstance(axis, int) else found
+    return found if axis is None or isinstance(axis, (tuple, list)) else found[0]
 
 
 def _slope(t: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlc.dims import Shape, product
-from dlc.dtypes import FLOATING, extremes
+from dlc.dtypes import FLOATING, HALF, extremes
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ir import TensorType
 from dlc.ops.arithmetic import floor_divide, maximum, minimum, negative
@@ -158,7 +158,7 @@ def index_reduce(
     """
     t, at, i, v = _slices(x, axis, indices, values, "index_reduce")
     if reduction == "mean":
-        wide = widest(t.dtype)
+        wide = "float32" if t.dtype in HALF else widest(t.dtype)  # sums may be larger than any mean
         total = index_add(convert(t if include_self else index_put(t, i, 0, at), wide), i, convert(v, wide), at)
         count = take_adjoint(broadcast_to(scalar(1, wide), i.shape), i, 0, t.shape[at])
         count = along(count + 1 if include_self else maximum(count, 1), at, t.ndim)

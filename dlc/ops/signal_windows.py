@@ -41,8 +41,14 @@ def _window(
     return convert(shape(iota((count,), 0, work), last), given)
 
 
+def _number(value: Any, name: str, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise AttributeValueError(f"{name}: {what} is a plain number, not {value!r}")
+    return float(value)
+
+
 def _above_zero(value: Any, name: str, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    if not _number(value, name, what) > 0:
         raise AttributeValueError(f"{name}: {what} is a number above 0, not {value!r}")
     return float(value)
 
@@ -69,10 +75,10 @@ def general_cosine_window(
     >>> [f"{v:.2f}" for v in dlc.evaluate(dlc.general_cosine_window(4, [0.5, 0.25, 0.25]))]
     ['0.50', '0.25', '1.00', '0.25']
     """
-    plain = all(isinstance(a, (int, float)) and not isinstance(a, bool) for a in coefficients)
-    if not coefficients or not plain:
-        raise AttributeValueError(f"general_cosine_window takes at least one plain number, not {coefficients!r}")
-    return _cosines("general_cosine_window", size, coefficients, periodic, dtype)
+    if not isinstance(coefficients, (tuple, list)) or not coefficients:
+        raise AttributeValueError(f"general_cosine_window takes a list of plain numbers, not {coefficients!r}")
+    given = [_number(a, "general_cosine_window", "a coefficient") for a in coefficients]
+    return _cosines("general_cosine_window", size, given, periodic, dtype)
 
 
 @located
@@ -94,7 +100,8 @@ def hamming_window(size: Any, periodic: bool = True, alpha: float = 0.54, dtype:
     >>> [f"{v:.2f}" for v in dlc.evaluate(dlc.hamming_window(4))]
     ['0.08', '0.54', '1.00', '0.54']
     """
-    return _cosines("hamming_window", size, (float(alpha), 1.0 - float(alpha)), periodic, dtype)
+    a = _number(alpha, "hamming_window", "alpha")
+    return _cosines("hamming_window", size, (a, 1.0 - a), periodic, dtype)
 
 
 @located
@@ -171,8 +178,9 @@ def exponential_window(
     ['0.1353', '0.3679', '1.0000', '0.3679']
     """
     decay = _above_zero(tau, "exponential_window", "tau")
+    middle = None if center is None else _number(center, "exponential_window", "the center")
 
     def shape(n: Tensor, last: Tensor) -> Tensor:
-        return exp(abs_(n - (last * 0.5 if center is None else float(center))) * (-1.0 / decay))
+        return exp(abs_(n - (last * 0.5 if middle is None else middle)) * (-1.0 / decay))
 
     return _window("exponential_window", size, periodic, dtype, shape)

@@ -17,7 +17,8 @@ def functional_call(module: Module, values: Mapping[str, Any], *args: Any, **nam
 
     What is not named is the module's own. Gradients flow to what the tensors were made from; updates, such as those of
     running statistics, still go to the module's own state. Within `dlc.vmap` the values may differ from sample to
-    sample. Raises `ArgumentError` for names that the module has not, and for tensors of another shape or dtype.
+    sample. Raises `ArgumentError` for names that the module has not, for tensors of another shape or dtype, and for
+    what is no module or no dict.
 
     >>> import dlc
     >>> from dlc import nn
@@ -26,6 +27,9 @@ def functional_call(module: Module, values: Mapping[str, Any], *args: Any, **nam
     >>> dlc.evaluate(y).tolist()
     [[11.0]]
     """
+    if not isinstance(module, Module) or not isinstance(values, Mapping) or not all(isinstance(n, str) for n in values):
+        what = f"{type(module).__name__} and {type(values).__name__}"
+        raise ArgumentError(f"functional_call takes a module and a dict of tensors by name, not {what}", where=here())
     own = dict(module.named_states())
     tensors = {name: wrap(value) for name, value in values.items()}
     problems = [problem for name, t in tensors.items() if (problem := _misfit(name, own.get(name), t))]

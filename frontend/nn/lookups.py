@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dlc.dims import DimLike, Shape
-from dlc.errors import AttributeValueError, ShapeError
+from dlc.dtypes import FLOATING
+from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops import (
     arange,
     astype,
@@ -79,6 +80,8 @@ def embedding_bag(
             f"and {table.type}", where=here()
         )  # fmt: skip
     scale = None if per_sample_weights is None else wrap(per_sample_weights)
+    if scale is not None and table.dtype not in FLOATING:
+        raise DTypeError(f"embedding_bag scales floating-point weights, not {table.type}", where=here())
     if scale is not None and (mode != "sum" or scale.shape != at.shape):
         raise AttributeValueError(
             f"embedding_bag: per_sample_weights {scale.type} are of the indices' shape and go with mode='sum'",
@@ -87,18 +90,18 @@ def embedding_bag(
     bags, count = _bags(at, offsets, include_last_offset)
     flat = reshape(at, (-1,)) if at.ndim == 2 else at
     rows = take(table, flat, axis=0)
+    kept = None if padding_idx is None else flat != _row("embedding_bag", table, padding_idx)
+    ones = ones_like(flat, "float32") if kept is None else astype(kept, "float32")
+    sizes = expand_dims(take_adjoint(ones, bags, 0, count), 1)
     if scale is not None:
         rows = rows * expand_dims(reshape(astype(scale, table.dtype), flat.shape), 1)
-    kept = None if padding_idx is None else flat != _row("embedding_bag", table, padding_idx)
     if mode == "max":
-        found = _greatest(rows, bags, count, kept, at.shape if at.ndim == 2 else None)
+        found = _greatest(rows, bags, sizes, kept, at.shape if at.ndim == 2 else None)
     else:
         counted = rows if kept is None else where(expand_dims(kept, 1), rows, 0.0)
         found = take_adjoint(counted, bags, 0, count)
         if mode == "mean":
-            ones = ones_like(flat, "float32") if kept is None else astype(kept, "float32")
-            sizes = maximum(take_adjoint(ones, bags, 0, count), 1.0)
-            found = found / astype(expand_dims(sizes, 1), table.dtype)
+            found = found / astype(maximum(sizes, 1.0), table.dtype)
     return found[: count - 1] if include_last_offset else found
 
 
@@ -114,15 +117,15 @@ def _bags(indices: Tensor, offsets: Any, include_last: bool) -> tuple[Tensor, Di
     return searchsorted(starts, arange(indices.shape[0]), "right") - 1, starts.shape[0]
 
 
-def _greatest(rows: Tensor, bags: Tensor, count: DimLike, kept: Tensor | None, even: Shape | None) -> Tensor:
-    """The maximum of the rows of each bag, 0 where there are none."""
+def _greatest(rows: Tensor, bags: Tensor, sizes: Tensor, kept: Tensor | None, even: Shape | None) -> Tensor:
+    """The maximum of the rows of each bag, 0 where there are none: where its size is 0."""
     nothing = scalar(float("-inf"), rows.dtype)
     rows = rows if kept is None else where(expand_dims(kept, 1), rows, nothing)
     if even is not None and isinstance(even[1], int) and even[1]:  # bags of one size lie side by side
         found = max_(reshape(rows, (*even, rows.shape[1])), axis=1)
     else:
-        found = index_reduce(broadcast_to(nothing, (count, rows.shape[1])), bags, rows, "max")
-    return where(found == nothing, 0.0, found)
+        found = index_reduce(broadcast_to(nothing, (sizes.shape[0], rows.shape[1])), bags, rows, "max")
+    return where(sizes == 0.0, 0.0, found)
 
 
 def _row(name: str, table: Tensor, padding_idx: Any) -> int:

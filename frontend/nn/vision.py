@@ -25,7 +25,7 @@ def grid_sample(
     >>> dlc.evaluate(grid_sample([[[[1.0, 2.0], [3.0, 4.0]]]], [[[[0.0, 0.0]]]])).item()
     2.5
     """
-    if mode not in _MODES:
+    if not isinstance(mode, str) or mode not in _MODES:
         known = ", ".join(map(repr, _MODES))
         raise AttributeValueError(f"grid_sample: mode={mode!r} is unknown; use one of {known}", where=here())
     return ops.grid_sample(x, grid, _MODES[mode], padding_mode, bool(align_corners))
