@@ -9,7 +9,7 @@ from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arithmetic import abs as abs_
 from dlc.ops.composed import softplus
-from dlc.ops.definition import located
+from dlc.ops.definition import located, plain_number
 from dlc.ops.elementwise import convert, promoted, where
 from dlc.ops.fill import along
 from dlc.ops.functions import expm1, sigmoid, tanh
@@ -30,12 +30,6 @@ def _floating(x: Any, name: str) -> Tensor:
     return t
 
 
-def _number(value: Any, name: str, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise AttributeValueError(f"{name}: {what} is a plain number, not {value!r}")
-    return float(value)
-
-
 def _below(t: Tensor) -> Tensor:
     """`t` where it is not above 0, else 0: the argument of what replaces it there, without overflow elsewhere."""
     return where(t > 0.0, 0.0, t)
@@ -52,7 +46,7 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
     [-1.0, 2.0]
     """
     t = _floating(x, "elu")
-    return where(t > 0.0, t, _number(alpha, "elu", "alpha") * expm1(_below(t)))
+    return where(t > 0.0, t, plain_number(alpha, "elu", "alpha") * expm1(_below(t)))
 
 
 @located
@@ -65,7 +59,7 @@ def celu(x: Any, alpha: float = 1.0) -> Tensor:
     >>> dlc.evaluate(dlc.celu([-1000.0, 2.0], alpha=0.5)).tolist()
     [-0.5, 2.0]
     """
-    t, a = _floating(x, "celu"), _number(alpha, "celu", "alpha")
+    t, a = _floating(x, "celu"), plain_number(alpha, "celu", "alpha")
     if a == 0:
         raise AttributeValueError("celu: alpha divides, so it cannot be 0; use relu")
     return where(t > 0.0, t, a * expm1(_below(t) / a))
@@ -94,7 +88,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     [-1.0, 2.0]
     """
     t = _floating(x, "leaky_relu")
-    return where(t > 0.0, t, _number(negative_slope, "leaky_relu", "negative_slope") * t)
+    return where(t > 0.0, t, plain_number(negative_slope, "leaky_relu", "negative_slope") * t)
 
 
 @located
@@ -141,7 +135,7 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     >>> dlc.evaluate(dlc.hardtanh([-2.0, 0.5, 3.0])).tolist()
     [-1.0, 0.5, 1.0]
     """
-    low, high = _number(min_val, "hardtanh", "min_val"), _number(max_val, "hardtanh", "max_val")
+    low, high = plain_number(min_val, "hardtanh", "min_val"), plain_number(max_val, "hardtanh", "max_val")
     if low > high:
         raise AttributeValueError(f"hardtanh: min_val {low} is above max_val {high}")
     t = _floating(x, "hardtanh")
@@ -218,7 +212,7 @@ def softshrink(x: Any, lambd: float = 0.5) -> Tensor:
     >>> dlc.evaluate(dlc.softshrink([-1.0, 0.25, 2.0])).tolist()
     [-0.5, 0.0, 1.5]
     """
-    t, size = _floating(x, "softshrink"), _number(lambd, "softshrink", "lambd")
+    t, size = _floating(x, "softshrink"), plain_number(lambd, "softshrink", "lambd")
     if not size >= 0:
         raise AttributeValueError(f"softshrink: lambd is at least 0, not {lambd!r}")
     return t - clip(t, -size, size)
@@ -233,7 +227,7 @@ def hardshrink(x: Any, lambd: float = 0.5) -> Tensor:
     [-1.0, 0.0, 2.0]
     """
     t = _floating(x, "hardshrink")
-    return where(abs_(t) <= _number(lambd, "hardshrink", "lambd"), 0.0, t)
+    return where(abs_(t) <= plain_number(lambd, "hardshrink", "lambd"), 0.0, t)
 
 
 @located
@@ -245,7 +239,7 @@ def threshold(x: Any, threshold: float, value: float) -> Tensor:
     [-7.0, 2.0]
     """
     t = _floating(x, "threshold")
-    return where(t <= _number(threshold, "threshold", "threshold"), _number(value, "threshold", "value"), t)
+    return where(t <= plain_number(threshold, "threshold", "threshold"), plain_number(value, "threshold", "value"), t)
 
 
 @located

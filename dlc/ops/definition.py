@@ -224,6 +224,13 @@ def located(function: Callable[P, R]) -> Callable[P, R]:
     return public
 
 
+def plain_number(value: Any, name: str, what: str) -> float:
+    """An int or float of Python; raises `AttributeValueError` for anything else, a tensor too."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise AttributeValueError(f"{name}: {what} is a plain number, not {value!r}")
+    return float(value)
+
+
 def check_function(value: Any, what: str) -> None:
     """Raise `AttributeValueError` unless `value` can be called."""
     if not callable(value):

@@ -8,7 +8,7 @@ from dlc.dims import Dim, dim
 from dlc.dtypes import FLOATING, dtype_name
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arithmetic import pow as pow_
-from dlc.ops.definition import located
+from dlc.ops.definition import located, plain_number
 from dlc.ops.elementwise import convert, taken_as, where
 from dlc.ops.fill import along, arange, size_of
 from dlc.ops.index import concat
@@ -54,9 +54,7 @@ def linspace(start: float, stop: float, num: Any, dtype: Any = "float32", endpoi
     name, count = dtype_name(dtype), dim(num)
     if name not in FLOATING:
         raise DTypeError(f"linspace gives floating-point numbers, not {name}; convert with .astype('int64')")
-    for value in (start, stop):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise AttributeValueError(f"linspace: start and stop are plain numbers, not {value!r}")
+    start, stop = plain_number(start, "linspace", "the start"), plain_number(stop, "linspace", "the stop")
     if isinstance(count, Dim):
         steps = size_of(count, name) - (1.0 if endpoint else 0.0)
         steps = where(steps < 1.0, 1.0, steps)
@@ -77,10 +75,8 @@ def logspace(
     >>> dlc.evaluate(dlc.logspace(0.0, 3.0, 4, base=2.0)).tolist()
     [1.0, 2.0, 4.0, 8.0]
     """
-    if isinstance(base, bool) or not isinstance(base, (int, float)):
-        raise AttributeValueError(f"logspace: the base is a plain number, not {base!r}")
     exponents = linspace(start, stop, num, dtype, endpoint)
-    return pow_(scalar(float(base), exponents.dtype), exponents)
+    return pow_(scalar(plain_number(base, "logspace", "the base"), exponents.dtype), exponents)
 
 
 @located

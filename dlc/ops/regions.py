@@ -10,7 +10,7 @@ from dlc.dtypes import FLOATING
 from dlc.errors import AttributeValueError, DTypeError, ShapeError
 from dlc.ops.arithmetic import maximum
 from dlc.ops.convolution import pair
-from dlc.ops.definition import located
+from dlc.ops.definition import located, plain_number
 from dlc.ops.elementwise import convert, promoted, rounded_once, where
 from dlc.ops.fill import along, check_indices, iota, size_of
 from dlc.ops.functions import ceil, floor
@@ -73,7 +73,7 @@ def roi_align(
         raise AttributeValueError(f"roi_align: sampling_ratio is an int of at least 0, not {sampling_ratio!r}")
     if mode not in ("avg", "max"):
         raise AttributeValueError(f"roi_align: mode={mode!r} is unknown; use 'avg' or 'max'")
-    corners = corners * float(spatial_scale) - (0.5 if aligned else 0.0)
+    corners = corners * plain_number(spatial_scale, "roi_align", "spatial_scale") - (0.5 if aligned else 0.0)
     places, counted, counts = [], [], []
     for axis in (0, 1):  # down, then right
         first, last = corners[:, 1 - axis], corners[:, 3 - axis]
@@ -148,7 +148,7 @@ def roi_pool(x: Any, boxes: Any, images: Any, output_size: Any, spatial_scale: f
     """
     t, corners, which = _operands(x, boxes, images, "roi_pool")
     out = _output(output_size, "roi_pool")
-    scaled = corners * float(spatial_scale)
+    scaled = corners * plain_number(spatial_scale, "roi_pool", "spatial_scale")
     ends = where(scaled < 0.0, ceil(scaled - 0.5), floor(scaled + 0.5))
     least = scalar(-math.inf, t.dtype)
     found, some = take(t, which), None

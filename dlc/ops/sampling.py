@@ -12,7 +12,7 @@ from dlc.ops.arithmetic import abs as abs_
 from dlc.ops.arithmetic import maximum, minimum, remainder
 from dlc.ops.arranging import moveaxis
 from dlc.ops.contract import matmul
-from dlc.ops.definition import located
+from dlc.ops.definition import located, plain_number
 from dlc.ops.elementwise import convert, promoted, rounded_once, where
 from dlc.ops.fill import along, iota, ones, size_of, zeros
 from dlc.ops.functions import floor, isfinite, isnan
@@ -133,8 +133,9 @@ def _taps(
         if mode == "linear":
             near, weight = below + tap, where(tap == 0.0, 1.0 - t, t)
         else:
+            a = plain_number(cubic, "grid_sample", "cubic")
             near = _folded(below + (tap - 1.0), d, padding, align_corners)
-            weight = _keys(where(tap < 2.0, t + 1.0 - tap, tap - 1.0 - t), (tap == 1.0) | (tap == 2.0), cubic)
+            weight = _keys(where(tap < 2.0, t + 1.0 - tap, tap - 1.0 - t), (tap == 1.0) | (tap == 2.0), a)
     last = size_of(d, at.dtype) - 1.0
     index = convert(minimum(maximum(near, 0.0), last), "int64")
     return index, weight, (near >= 0.0) & (near <= last) if padding == "zeros" else None

@@ -16,7 +16,7 @@ from dlc.dims import Dim, dim
 from dlc.dtypes import FLOATING, HALF, dtype_name
 from dlc.errors import AttributeValueError, DTypeError
 from dlc.ops.arithmetic import abs as abs_
-from dlc.ops.definition import located
+from dlc.ops.definition import located, plain_number
 from dlc.ops.elementwise import convert, where
 from dlc.ops.fill import iota, size_of, zeros
 from dlc.ops.functions import cos, exp, sin
@@ -41,14 +41,8 @@ def _window(
     return convert(shape(iota((count,), 0, work), last), given)
 
 
-def _number(value: Any, name: str, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise AttributeValueError(f"{name}: {what} is a plain number, not {value!r}")
-    return float(value)
-
-
 def _above_zero(value: Any, name: str, what: str) -> float:
-    if not _number(value, name, what) > 0:
+    if not plain_number(value, name, what) > 0:
         raise AttributeValueError(f"{name}: {what} is a number above 0, not {value!r}")
     return float(value)
 
@@ -77,7 +71,7 @@ def general_cosine_window(
     """
     if not isinstance(coefficients, (tuple, list)) or not coefficients:
         raise AttributeValueError(f"general_cosine_window takes a list of plain numbers, not {coefficients!r}")
-    given = [_number(a, "general_cosine_window", "a coefficient") for a in coefficients]
+    given = [plain_number(a, "general_cosine_window", "a coefficient") for a in coefficients]
     return _cosines("general_cosine_window", size, given, periodic, dtype)
 
 
@@ -100,7 +94,7 @@ def hamming_window(size: Any, periodic: bool = True, alpha: float = 0.54, dtype:
     >>> [f"{v:.2f}" for v in dlc.evaluate(dlc.hamming_window(4))]
     ['0.08', '0.54', '1.00', '0.54']
     """
-    a = _number(alpha, "hamming_window", "alpha")
+    a = plain_number(alpha, "hamming_window", "alpha")
     return _cosines("hamming_window", size, (a, 1.0 - a), periodic, dtype)
 
 
@@ -178,7 +172,7 @@ def exponential_window(
     ['0.1353', '0.3679', '1.0000', '0.3679']
     """
     decay = _above_zero(tau, "exponential_window", "tau")
-    middle = None if center is None else _number(center, "exponential_window", "the center")
+    middle = None if center is None else plain_number(center, "exponential_window", "the center")
 
     def shape(n: Tensor, last: Tensor) -> Tensor:
         return exp(abs_(n - (last * 0.5 if middle is None else middle)) * (-1.0 / decay))

@@ -44,7 +44,8 @@ def roi_align(
     [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
     corners, images = _regions(boxes, "roi_align")
-    return ops.roi_align(x, corners, images, output_size, spatial_scale, max(sampling_ratio, 0), aligned)
+    ratio = 0 if sampling_ratio == -1 else sampling_ratio
+    return ops.roi_align(x, corners, images, output_size, spatial_scale, ratio, aligned)
 
 
 def roi_pool(x: Any, boxes: Any, output_size: Any, spatial_scale: float = 1.0) -> Tensor:
