@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -44,13 +45,18 @@ class Nodes:
         self.path, self.stateful = path, stateful
         self.opset, self.newest = opset_of(model.opset_import, newest), newest
         self.functions = {(f.domain, f.name): f for f in model.functions}
+        self.outermost = [model.graph.node, *(f.node for f in model.functions)]
         self.names = Names()
         self.parameters: Mapping[str, Any] = {}  # the attributes of the function that is being imported
         self.elements = self.count = self.drawn = self.spent = 0
         self.turns: tuple[Tensor, ...] = ()  # the numbers of the steps of the loops around
         self.kept: dict[str, dict[str, Value | None]] = {}  # the initialisers of each body, by its place
-        self.draws = _draws([model.graph.node, *(f.node for f in model.functions)])
         self.before = living_nodes()
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether random numbers are drawn somewhere in the model."""
+        return _draws([*self.outermost])
 
     # ---- constants
 
@@ -93,6 +99,8 @@ class Nodes:
 
     def run(self, records: Sequence[Any], kind: str) -> None:
         """Import nodes, each after those that it reads: a cycle shows as a name that is not defined yet."""
+        if len(records) > MAX_NODES:
+            raise FileFormatError(f"{kind}: {len(records)} nodes; at most {MAX_NODES} are read")
         for i, record in enumerate(records):
             check_text(f"{kind}[{i}]", record.op_type, record.domain)
             weight = SWEEP if record.op_type == "Gradient" else 10 if record.op_type in HEAVY else 1
@@ -289,9 +297,14 @@ class Nodes:
 
 
 def _draws(bodies: list[Any]) -> bool:
-    """Whether random numbers are drawn by nodes of some graphs, or of the bodies within."""
+    """Whether random numbers are drawn by nodes of some graphs, or of the bodies within; of too many, they may be."""
+    count = 0
     while bodies:
-        for record in bodies.pop():
+        records = bodies.pop()
+        count += len(records)
+        if count > MAX_NODES:
+            return True
+        for record in records:
             if record.op_type in DRAWS:
                 return True
             bodies += [a.g.node for a in record.attribute if a.HasField("g")]
