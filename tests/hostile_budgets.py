@@ -83,6 +83,8 @@ def _calls() -> Iterator[tuple[str, Any]]:
     yield "a function of many inputs", model(
         [call("f", "x", "y")], functions=[_function("f", [helper.make_node("Neg", ["n0"], ["b"])], names)]
     )
+    broad = [_function("f0", [helper.make_node("Neg", ["a"], ["b"])], ["a", *names]), *wide[1:4]]
+    yield "8000 calls of a function of many inputs", model([call("f3", "x", "y")], functions=broad)
     negated = [helper.make_node("Neg", ["a"], ["b"])]
     yield "many functions", model(_node("Neg", "x"), functions=[_function(f"f{i}", negated) for i in range(5_000)])
     inner = helper.make_graph(

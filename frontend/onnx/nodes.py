@@ -176,6 +176,7 @@ class Nodes:
 
     def attributes(self, record: Any, place: str) -> Mapping[str, Any]:
         found: dict[str, Any] = {}
+        self.counted(len(record.attribute) // 8, place)
         for a in record.attribute:
             check_text(place, a.name)
             if a.name in found:
@@ -268,7 +269,8 @@ class Nodes:
             self.opset, self.parameters = around
 
     def of_model(self, record: Any, call: Any, operands: Sequence[Value | None], place: str) -> list[Value]:
-        """The results of a function of the model."""
+        """The results of a function of the model, which counts as more nodes where it declares very much."""
+        self.counted((len(record.input) + len(record.attribute) + len(record.attribute_proto)) // 8, place)
         given = self.attributes(call, place)
         if unknown := set(given) - {*record.attribute, *(a.name for a in record.attribute_proto)}:
             raise UnsupportedError(f"{place}: the function has no attribute {shown(min(unknown), 80)}")
