@@ -8,6 +8,7 @@ from native import emitted, run_kernel
 
 import dlc
 from dlc import nn
+from dlc.errors import AttributeValueError
 from dlc.ir import Graph, Node
 from dlc.passes import PIPELINE, fuse
 
@@ -114,3 +115,11 @@ def test_fused_norms_agree_with_unfused_ones(case: Any) -> None:
     assert len(fused.plan.kernels) <= len(unfused.plan.kernels) / 4
     for a, b in zip(fused(*arrays), unfused(*arrays), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+def test_an_axis_may_be_an_integer_of_numpy() -> None:
+    x = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    assert dlc.evaluate(dlc.sum(x, axis=np.int64(-1))).tolist() == [3.0, 12.0]
+    assert dlc.evaluate(dlc.sum(x, axis=(np.int32(0), 1))).item() == 15.0
+    with pytest.raises(AttributeValueError, match="axis 2 does not exist"):
+        dlc.sum(x, axis=np.int8(2))

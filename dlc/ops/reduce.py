@@ -29,6 +29,7 @@ def normalized_axes(axis: Axis, ndim: int, op: str) -> tuple[int, ...]:
         axes = tuple(range(ndim))
     elif isinstance(axis, (tuple, list)):
         axes = tuple(axis)
+    axes = tuple([int(a) if isinstance(a, np.integer) else a for a in axes])
     for a in axes:
         if not isinstance(a, int) or isinstance(a, bool) or not -ndim <= a < ndim:
             raise AttributeValueError(

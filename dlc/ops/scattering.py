@@ -156,6 +156,10 @@ def index_reduce(
     >>> dlc.evaluate(dlc.index_reduce([1.0, 2.0], [0, 0], [5.0, 3.0], "mean", include_self=False)).tolist()
     [4.0, 2.0]
     """
+    if reduction not in ("set", "add", "mul", "mean", "min", "max"):
+        raise AttributeValueError(
+            f"index_reduce: reduction={reduction!r} is unknown; use 'set', 'add', 'mul', 'mean', 'min' or 'max'"
+        )
     t, at, i, v = _slices(x, axis, indices, values, "index_reduce")
     if reduction == "mean":
         wide = "float32" if t.dtype in HALF else widest(t.dtype)  # sums may be larger than any mean
@@ -163,7 +167,7 @@ def index_reduce(
         count = take_adjoint(broadcast_to(scalar(1, wide), i.shape), i, 0, t.shape[at])
         count = along(count + 1 if include_self else maximum(count, 1), at, t.ndim)
         return convert(total / count if t.dtype in FLOATING else floor_divide(total, count), t.dtype)
-    if not include_self and reduction in ("add", "mul", "min", "max"):
+    if not include_self and reduction != "set":
         t = index_put(t, i, _neutral(reduction, t.dtype), at)
     tail = (product(d for a, d in enumerate(t.shape) if a != at),)
     return _from_rows(_scattered(_rows(t, at), i, _rows(v, at), reduction, "index_reduce", tail), t, at)
